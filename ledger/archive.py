@@ -1,0 +1,184 @@
+"""Histories into the ledger and out of it: foreign formats, exports, and restoring an export to the letter."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import TypeVar
+
+import msgspec
+
+from ledger import cloudevents, ids
+from ledger.bulk import Entry, append_one
+from ledger.decider import admit
+from ledger.errors import IdempotencyConflict, InvalidTransition, LedgerError, NotFound, invalid
+from ledger.events import Changed, Created, Draft, Fact, Recorded, draft
+from ledger.formats import Reject, Row, google2011, swf
+from ledger.ids import SYSTEM_USER
+from ledger.ledger import Ledger
+from ledger.session import Session, Work
+from ledger.store import Store
+from ledger.tokens import ACCESS_TYPES
+from ledger.transitions import allowed, chain
+
+ROWS = 1500
+"""Records in one transaction of an import: about 6,000 events, some 50 ms; other writers get in between."""
+TEXT_MAX = 2000
+"""Characters of a rejected line that the rejects file keeps."""
+
+T = TypeVar("T")
+Parser = Callable[[Iterable[bytes], str], Iterator[Row | Reject]]
+FOREIGN: dict[str, Parser] = {"swf": swf.parse, "google-2011": google2011.parse}
+FORMATS = ("jobledger", *FOREIGN)
+_IMPUTED = Changed(imputed=True)
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of a part of an import; counts are of events, rejects are lines."""
+
+    appended: int
+    duplicate: int
+    rejects: tuple[Reject, ...]
+    lines: int
+
+
+async def load(ledger: Ledger, lines: Iterable[bytes], format: str, source: str) -> AsyncIterator[Outcome]:  # noqa: A002
+    """Import numbered lines; yield what became of each part once it is durable.
+
+    ``source``: the name of the file, which with a line or record number tells the same record again.
+    """
+    if format == "jobledger":
+        parts = (_load_events(part) for part in _chunks(enumerate(lines, 1), ROWS * 4))
+    else:
+        parts = (_load_rows(part) for part in _chunks(FOREIGN[format](lines, source), ROWS))
+    for work in parts:
+        outcome: Outcome = await ledger.submit(work)
+        yield outcome
+
+
+def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    iterator = iter(items)
+    while part := list(islice(iterator, size)):
+        yield part
+
+
+def _load_rows(rows: Sequence[Row | Reject]) -> Work:
+    def run(session: Session) -> Outcome:
+        appended = duplicate = 0
+        rejects: list[Reject] = []
+        for row in rows:
+            if isinstance(row, Reject):
+                rejects.append(row)
+                continue
+            try:
+                drafts = _drafts(session, row)
+                if drafts:
+                    session.append(drafts)
+                    appended += len(drafts)
+                else:
+                    duplicate += len(row.moves)
+            except LedgerError as error:
+                rejects.append(Reject(row.line, str(error), row.key))
+        return Outcome(appended=appended, duplicate=duplicate, rejects=tuple(rejects), lines=len(rows))
+
+    return run
+
+
+def _drafts(session: Session, row: Row) -> list[Draft]:
+    """Return the events of a row, those that the rules need and the source never showed marked as imputed."""
+    prior = session.find(row.key)
+    if prior is not None:
+        last = row.moves[-1]
+        if (prior.stream, prior.type, prior.time) != (row.stream, f"{row.kind}.{last.status}", last.time_us):
+            raise IdempotencyConflict(key=row.key)
+        return []
+    state = session.state(row.stream)
+    if state is not None and state.deleted_us is not None:
+        raise NotFound(what=row.kind, id=row.stream)
+    found = None if state is None else state.status
+    drafts: list[Draft] = []
+    for move in row.moves:
+        steps = chain(row.kind, found, move.status)
+        if not steps:
+            raise InvalidTransition(
+                id=row.stream,
+                current_status=found,
+                requested_status=move.status,
+                allowed=list(allowed(row.kind, found)),
+            )
+        for step in steps[:-1]:
+            fact: Fact = Created(user_id=SYSTEM_USER, imputed=True) if step == "created" else _IMPUTED
+            drafts.append(draft(row.stream, f"{row.kind}.{step}", fact, time=move.time_us, actor=SYSTEM_USER))
+        drafts.append(draft(row.stream, f"{row.kind}.{move.status}", move.fact, time=move.time_us, actor=SYSTEM_USER))
+        found = move.status
+    last_draft = drafts[-1]
+    drafts[-1] = draft(
+        row.stream, last_draft.type, last_draft.fact, time=last_draft.time, actor=SYSTEM_USER, key=row.key
+    )
+    return drafts
+
+
+def _load_events(lines: Sequence[tuple[int, bytes]]) -> Work:
+    def run(session: Session) -> Outcome:
+        appended = duplicate = 0
+        rejects: list[Reject] = []
+        for number, line in lines:
+            if not line.strip():
+                continue
+            try:
+                if _load_event(session, line):
+                    appended += 1
+                else:
+                    duplicate += 1
+            except LedgerError as error:
+                rejects.append(Reject(number, str(error), line.decode("utf-8", "replace").strip()[:TEXT_MAX]))
+        return Outcome(appended=appended, duplicate=duplicate, rejects=tuple(rejects), lines=len(lines))
+
+    return run
+
+
+def _load_event(session: Session, line: bytes) -> bool:
+    """Stage an exported event: at its old position where that is the next one here, else at the end as a new one."""
+    event = cloudevents.decode(line)
+    ids.parse(event.subject, "job", "run", "token", where="subject")
+    if event.position is None or event.recordedtime is None:
+        return append_one(session, _entry(event, session.now_us))[1]
+    recorded = cloudevents.to_recorded(event)
+    if session.at(recorded.stream, recorded.version) == recorded:
+        return False
+    if recorded.position == session.size + 1 and recorded.version == session.version(recorded.stream) + 1:
+        _restore(session, recorded, cloudevents.to_draft(event, actor=recorded.actor, now_us=session.now_us))
+        return True
+    if recorded.type in ACCESS_TYPES:
+        raise invalid("type", "tokens of another ledger are not taken over; make new ones with `jobledger token create`")
+    return append_one(session, _entry(event, session.now_us))[1]
+
+
+def _entry(event: cloudevents.CloudEvent, now_us: int) -> Entry:
+    expected = None if event.streamversion is None else event.streamversion - 1
+    return Entry(cloudevents.to_draft(event, actor=SYSTEM_USER, now_us=now_us), expected)
+
+
+def _restore(session: Session, recorded: Recorded, wanted: Draft) -> None:
+    if recorded.salt is None or recorded.data is None:
+        raise invalid("salt", "is missing: an erased event can be restored from a backup, not from an export")
+    if len(recorded.salt) != 16:
+        raise invalid("salt", "must be 16 bytes in hexadecimal")
+    if recorded.recorded < session.recorded_us and session.size:
+        raise invalid("recordedtime", "is before that of the event before it")
+    if recorded.key is not None and session.find(recorded.key) is not None:
+        raise IdempotencyConflict(key=recorded.key)
+    admit(session.state(recorded.stream), recorded.stream, recorded.type, wanted.fact)
+    session.restore(recorded, wanted)
+
+
+async def dump(store: Store, *, after: int = 0, stream: str | None = None) -> AsyncIterator[list[bytes]]:
+    """Yield the log above ``after``, or one stream of it, as lines of CloudEvents without line ends, in parts."""
+    if stream is not None:
+        events = [event for event in await store.stream(stream) if event.position > after]
+        yield [cloudevents.encode(event, store.name) for event in events]
+        return
+    async for batch in store.batches(after):
+        yield [cloudevents.encode(event, store.name) for event in batch]
+
+

@@ -1,0 +1,200 @@
+"""Commands, and what they lead to: ``decide(state, command) -> Decision`` by the rules of the transition table.
+
+Pure: time and ids arrive inside the command. A refusal is a decision too: it may leave one ``….refused`` event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ledger.errors import (
+    AlreadyExists,
+    Erased,
+    InvalidTransition,
+    LedgerError,
+    NotFound,
+    VersionMismatch,
+    invalid,
+)
+from ledger.events import TYPES, Changed, Created, Deleted, ErrorInfo, Fact, Refused
+from ledger.state import State
+from ledger.transitions import TERMINAL, allowed, chain
+
+
+class Create(msgspec.Struct, frozen=True, kw_only=True):
+    """Begin a resource; a later ``status`` walks the whole chain in one append."""
+
+    id: str
+    kind: str
+    facts: Created
+    status: str = "created"
+    end: Changed = Changed()
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """Move one legal step (``status``), or update what is not a status, or both in one event."""
+
+    id: str
+    status: str | None = None
+    facts: Changed = Changed()
+    etags: tuple[int, ...] | None = None
+
+
+class Delete(msgspec.Struct, frozen=True, kw_only=True):
+    """Hide a resource from reads, in whatever status it is."""
+
+    id: str
+    etags: tuple[int, ...] | None = None
+    reason: str | None = None
+
+
+class Expire(msgspec.Struct, frozen=True, kw_only=True):
+    """End a running resource that is past its timeout at ``now_us``; nothing where it is not."""
+
+    id: str
+    now_us: int
+
+
+Command = Create | Change | Delete | Expire
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """The events that a command leads to, as (type, fact), and the refusal to tell its caller, if any."""
+
+    events: tuple[tuple[str, Fact], ...] = ()
+    refusal: LedgerError | None = None
+
+
+def decide(state: State | None, command: Command, actor: str) -> Decision:
+    """Return what the command leads to, given the state of its resource.
+
+    Raises ``NotFound``, ``AlreadyExists``, ``Erased``, ``VersionMismatch`` and ``InvalidInput``; these leave no event.
+    """
+    return _DECIDE[type(command)](state, command, actor)
+
+
+def cancel(id: str, etags: tuple[int, ...] | None = None, by: str | None = None) -> Change:  # noqa: A002 - the field's name
+    """Make the command that cancels a job, batch or run."""
+    return Change(id=id, status="cancelled", facts=Changed(by=by), etags=etags)
+
+
+def _create(state: State | None, command: Create, actor: str) -> Decision:
+    if state is not None:
+        raise AlreadyExists(id=command.id)
+    steps = chain(command.kind, None, command.status)
+    if not steps:
+        raise invalid("status", f"'{command.status}' is not a status of a {command.kind}")
+    facts: list[Fact] = [command.facts, *(Changed(by=command.facts.by) for _ in steps[1:])]
+    if len(steps) > 1:
+        facts[-1] = _end(command.status, command.end)
+    elif command.end != Changed(by=command.end.by):
+        raise invalid("status", "only a status after created can come with a stop reason, error or duration")
+    names = (f"{command.kind}.{step}" for step in steps)
+    return Decision(tuple(zip(names, facts, strict=True)))
+
+
+def _change(state: State | None, command: Change, actor: str) -> Decision:
+    state = _present(state, command.id, command.etags)
+    if command.status is None:
+        if command.facts.stop_reason is not None:
+            raise invalid("stop_reason", "goes with a terminal status", sorted(TERMINAL))
+        if command.facts == Changed(by=command.facts.by):
+            raise invalid("body", "names nothing to change")
+        return Decision(((f"{state.kind}.updated", command.facts),))
+    if command.status not in allowed(state.kind, state.status):
+        return _refuse(state, command.status, actor, command.facts.by)
+    return Decision(((f"{state.kind}.{command.status}", _end(command.status, command.facts)),))
+
+
+def _delete(state: State | None, command: Delete, actor: str) -> Decision:
+    state = _present(state, command.id, command.etags)
+    return Decision(((f"{state.kind}.deleted", Deleted(reason=command.reason)),))
+
+
+def _expire(state: State | None, command: Expire, actor: str) -> Decision:
+    if state is None or state.deleted_us is not None or state.status != "running":
+        return Decision()
+    deadline_us = state.deadline_us
+    if deadline_us is None or deadline_us > command.now_us:
+        return Decision()
+    if state.kind == "run":
+        error = ErrorInfo(type="timeout", message=f"the run was not ended within its timeout of {state.timeout_s:g} s")
+        return Decision((("run.failed", Changed(stop_reason="error", error=error)),))
+    return Decision(((f"{state.kind}.expired", Changed()),))
+
+
+_DECIDE: dict[type, Callable[[State | None, Any, str], Decision]] = {
+    Create: _create,
+    Change: _change,
+    Delete: _delete,
+    Expire: _expire,
+}
+
+
+def _present(state: State | None, id: str, etags: tuple[int, ...] | None) -> State:  # noqa: A002
+    if state is None or state.deleted_us is not None:
+        raise NotFound(what=id.partition("-")[0], id=id)
+    if state.erased_position is not None:
+        raise Erased(id=id, position=state.erased_position)
+    if etags is not None and state.etag not in etags:
+        raise VersionMismatch(id=id, expected=" or ".join(map(str, etags)) or "none", current=state.etag)
+    return state
+
+
+def _end(status: str, facts: Changed) -> Changed:
+    if status == "cancelled":
+        if facts.stop_reason not in (None, "cancelled"):
+            raise invalid("stop_reason", "a cancel sets 'cancelled'", ["cancelled"])
+        return msgspec.structs.replace(facts, stop_reason="cancelled")
+    if facts.stop_reason is not None and status not in TERMINAL:
+        raise invalid("stop_reason", "goes with a terminal status", sorted(TERMINAL))
+    return facts
+
+
+def _refuse(state: State, asked: str, actor: str, by: str | None) -> Decision:
+    refusal = InvalidTransition(
+        id=state.id,
+        current_status=state.status,
+        requested_status=asked,
+        allowed=list(allowed(state.kind, state.status)),
+    )
+    if (actor, asked) in state.refused:
+        return Decision(refusal=refusal)
+    return Decision(((f"{state.kind}.refused", Refused(asked=asked, found=state.status, by=by)),), refusal)
+
+
+def admit(state: State | None, stream: str, type: str, fact: Fact) -> None:  # noqa: A002 - the field's name
+    """Raise unless an event that somebody brings (bulk append, import) is legal after ``state``.
+
+    The same table as for commands: ``AlreadyExists``, ``NotFound`` or ``InvalidTransition``; ``InvalidInput`` when the
+    type does not belong to the stream.
+    """
+    info = TYPES[type]
+    prefix = {"run": "run-", "access": "token-"}.get(info.kind, "job-")
+    if not stream.startswith(prefix):
+        raise invalid("subject", f"an event of type {type} belongs to a stream '{prefix}…'", prefix)
+    if info.kind == "access":
+        return
+    if info.verb == "created":
+        if state is not None:
+            raise AlreadyExists(id=stream)
+        if info.kind == "run" and isinstance(fact, Created) and not fact.agent_id:
+            raise invalid("data.agent_id", "a run needs its agent")
+        return
+    if state is None or state.kind != info.kind:
+        raise NotFound(what=info.kind, id=stream)
+    if state.deleted_us is not None and info.verb != "erased":
+        raise NotFound(what=info.kind, id=stream)
+    if info.status is not None:
+        if info.status not in allowed(state.kind, state.status):
+            raise InvalidTransition(
+                id=stream,
+                current_status=state.status,
+                requested_status=info.status,
+                allowed=list(allowed(state.kind, state.status)),
+            )
+        if isinstance(fact, Changed):
+            _end(info.status, fact)

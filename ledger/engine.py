@@ -1,0 +1,77 @@
+"""The SQLite library in use: the best one at hand, its known bugs, and connections that are set up alike.
+
+SQLite 3.7.0 to 3.51.2 has the WAL-reset bug: connections that write and checkpoint at the same moment can corrupt
+a database in WAL mode. The package ``pysqlite3`` bundles a later one. Where only a library with the bug is at
+hand, the ledger lets one process at a time write (an exclusive lock beside the file).
+"""
+
+from __future__ import annotations
+
+import importlib
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aiosqlite
+
+T = TypeVar("T")
+
+BUSY_TIMEOUT_S = 10.0
+"""How long to wait for another process's transaction; the longest is one bulk append of 64 MiB, a few seconds."""
+WAL_RESET_FIXED = (3, 51, 3)
+
+
+def _library() -> Any:
+    try:
+        bundled = importlib.import_module("pysqlite3.dbapi2")
+    except ImportError:
+        return sqlite3
+    return bundled if bundled.sqlite_version_info > sqlite3.sqlite_version_info else sqlite3
+
+
+library: Any = _library()
+"""The DB-API module: ``pysqlite3.dbapi2`` where it is newer than Python's own ``sqlite3``."""
+Error: type[Exception] = library.Error
+OperationalError: type[Exception] = library.OperationalError
+DatabaseError: type[Exception] = library.DatabaseError
+
+
+def has_wal_reset_bug(version: tuple[int, ...] | None = None) -> bool:
+    """Tell whether this SQLite library (or ``version``) has the WAL-reset bug."""
+    found: tuple[int, ...] = library.sqlite_version_info if version is None else version
+    return (3, 7, 0) <= found < WAL_RESET_FIXED
+
+
+def known_bugs() -> list[str]:
+    """Name the known bugs of the library in use that matter here."""
+    return ["wal-reset"] if has_wal_reset_bug() else []
+
+
+def connect(path: Path, *, read_only: bool, immutable: bool = False, cache_mib: int = 16) -> Any:
+    """Open a connection in autocommit mode: transactions are begun and ended in plain sight."""
+    mode = "ro" if read_only else "rwc"
+    uri = f"{path.resolve().as_uri()}?mode={mode}{'&immutable=1' if immutable else ''}"
+    connection = library.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S, cached_statements=256)
+    connection.execute(f"PRAGMA cache_size = -{cache_mib * 1024}")
+    connection.execute("PRAGMA temp_store = MEMORY")
+    return connection
+
+
+class Connection(aiosqlite.Connection):
+    """An aiosqlite connection that also runs a whole function on its thread: one hop for one transaction."""
+
+    async def run(self, work: Callable[[Any], T]) -> T:
+        """Call ``work`` with the raw connection on the connection's thread; return its result.
+
+        A caller who is cancelled does not interrupt it: the function always runs to its end.
+        """
+        return await self._execute(work, self._conn)  # type: ignore[no-any-return]
+
+
+async def open_async(connector: Callable[[], Any]) -> Connection:
+    """Open a connection whose calls run on a thread of its own."""
+    connection = Connection(connector, iter_chunk_size=1024)
+    connection._thread.daemon = True
+    await connection
+    return connection

@@ -1,0 +1,211 @@
+"""Every fact that the ledger can hold: shapes of event data, and the envelope of a recorded event.
+
+An event's ``type`` is ``<kind>.<verb>``; the verb names the shape of ``data``. A type's name and
+meaning never change. A changed shape raises ``SCHEMA`` of its verb and comes with an upcast.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, Literal
+
+import msgspec
+
+from ledger.transitions import KINDS, LEGAL
+
+StopReason = Literal[
+    "end_turn", "error", "llm_api_error", "invalid_llm_response", "invalid_tool_call", "max_steps",
+    "max_tokens_exceeded", "no_tool_call", "tool_rule", "cancelled", "insufficient_credits",
+    "requires_approval", "context_window_overflow_in_system_prompt",
+]  # fmt: skip
+Scope = Literal["read", "write", "admin"]
+Int64 = int
+
+
+class Request(msgspec.Struct, frozen=True):
+    """The request that an idempotency key stood for, so that its first answer can be given again.
+
+    ``digest``: SHA-256 of what was asked, hex. ``events``: how many events the append had; the one that holds
+    the key is its last.
+    """
+
+    digest: str
+    events: int
+
+
+class Fact(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, forbid_unknown_fields=True):
+    """What every fact may say: ``by`` an admin acting for the actor; ``imputed`` when the source never said it."""
+
+    by: str | None = None
+    imputed: bool = False
+    request: Request | None = None
+
+
+class ErrorInfo(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What went wrong, as the producer saw it; shown as ``metadata.error``."""
+
+    type: str | None = None
+    message: str | None = None
+    traceback: str | None = None
+
+
+class Created(Fact, frozen=True, kw_only=True):
+    """A resource began to exist. ``user_id`` owns it; ``timeout_s`` counts from ``running``."""
+
+    user_id: str
+    project_id: str | None = None
+    agent_id: str | None = None
+    conversation_id: str | None = None
+    base_template_id: str | None = None
+    background: bool | None = None
+    metadata: dict[str, Any] | None = None
+    request_config: dict[str, Any] | None = None
+    callback_url: str | None = None
+    timeout_s: float | None = None
+    batch_id: str | None = None
+    runs: list[str] | None = None
+
+
+class Changed(Fact, frozen=True, kw_only=True):
+    """A status was reached, or (``updated``) something else changed. Absent fields stay as they were.
+
+    ``metadata`` is merged key by key. ``ttft_ns`` and ``total_duration_ns`` are nanoseconds.
+    """
+
+    stop_reason: StopReason | None = None
+    metadata: dict[str, Any] | None = None
+    agent_id: str | None = None
+    ttft_ns: int | None = None
+    total_duration_ns: int | None = None
+    error: ErrorInfo | None = None
+
+
+class Refused(Fact, frozen=True, kw_only=True):
+    """Somebody asked for a status that the rules did not allow; nothing changed."""
+
+    asked: str
+    found: str
+
+
+class Deleted(Fact, frozen=True, kw_only=True):
+    """The resource is hidden from reads; its history stays."""
+
+    reason: str | None = None
+
+
+class Erased(Fact, frozen=True, kw_only=True):
+    """The payloads of the stream's earlier events are gone for good; their digests stay."""
+
+    reason: str
+
+
+class Granted(Fact, frozen=True, kw_only=True):
+    """A token came into force; only the SHA-256 (hex) of it is kept. ``expires_us``: microseconds since 1970."""
+
+    user_id: str
+    scopes: list[Scope]
+    token_sha256: str
+    project_id: str | None = None
+    expires_us: int | None = None
+
+
+class Revoked(Fact, frozen=True, kw_only=True):
+    """A token is no longer in force."""
+
+    reason: str | None = None
+
+
+class TypeInfo(msgspec.Struct, frozen=True):
+    """What the ledger knows of one event type. ``status`` is what the resource has after it, where it sets one."""
+
+    name: str
+    kind: str
+    verb: str
+    status: str | None
+    shape: type[Fact]
+    schema: int
+    decode: Any
+
+
+SCHEMA: Final = 1
+"""The version of today's shapes. Raise it per verb in ``_shapes`` when one changes, with an upcast."""
+
+_DECODE: Final = {
+    shape: msgspec.json.Decoder(shape).decode
+    for shape in (Created, Changed, Refused, Deleted, Erased, Granted, Revoked)
+}
+
+
+def _shapes() -> dict[str, TypeInfo]:
+    found: dict[str, TypeInfo] = {}
+
+    def add(kind: str, verb: str, status: str | None, shape: type[Fact]) -> None:
+        name = f"{kind}.{verb}"
+        found[name] = TypeInfo(name, kind, verb, status, shape, SCHEMA, _DECODE[shape])
+
+    for kind in KINDS:
+        for status in LEGAL[kind]:
+            if status is not None:
+                add(kind, status, status, Created if status == "created" else Changed)
+        add(kind, "updated", None, Changed)
+        add(kind, "refused", None, Refused)
+        add(kind, "deleted", None, Deleted)
+        add(kind, "erased", None, Erased)
+    add("access", "granted", None, Granted)
+    add("access", "revoked", None, Revoked)
+    return found
+
+
+TYPES: Final[dict[str, TypeInfo]] = _shapes()
+"""Every event type by its name."""
+
+
+class Recorded(msgspec.Struct, frozen=True, gc=False):
+    """One event of the log, as stored. Times are integer microseconds since 1970 UTC; ``data`` is compact JSON.
+
+    ``data`` and ``salt`` are None once erased; ``digest`` then keeps SHA-256(salt + data), hex.
+    """
+
+    position: int
+    stream: str
+    version: int
+    type: str
+    schema: int
+    time: int
+    recorded: int
+    actor: str
+    key: str | None
+    correlation: str | None
+    data: bytes | None
+    salt: bytes | None
+    digest: str | None = None
+
+
+class Draft(msgspec.Struct, frozen=True, gc=False):
+    """One event that is to be appended: what the ledger does not add by itself."""
+
+    stream: str
+    type: str
+    time: int
+    actor: str
+    fact: Fact
+    data: bytes
+    key: str | None = None
+    correlation: str | None = None
+    schema: int = SCHEMA
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def draft(
+    stream: str,
+    type: str,  # noqa: A002 - the field's name in the contract
+    fact: Fact,
+    *,
+    time: int,
+    actor: str,
+    key: str | None = None,
+    correlation: str | None = None,
+) -> Draft:
+    """Make a draft of today's schema from a fact."""
+    return Draft(stream, type, time, actor, fact, _encode(fact), key, correlation, SCHEMA)

@@ -1,0 +1,56 @@
+"""Typed ids: ``job-<uuid4>``, ``run-<uuid4>``, ``user-<uuid4>``, ``token-<uuid4>``."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+
+from ledger.errors import invalid
+
+SYSTEM_USER = "user-00000000-0000-4000-8000-000000000000"
+"""The user that the V1 server used when no other was named; also the actor of the ledger's own beats."""
+
+LABEL_SIZE_MAX = 256
+"""Characters of an id that is not ours (agents, conversations, templates); the longest in the real data has 42."""
+
+_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_TYPED = {kind: re.compile(rf"{kind}-{_UUID}").fullmatch for kind in ("job", "run", "user", "token")}
+_LABEL = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+").fullmatch
+
+
+def make(kind: str) -> str:
+    """Return a new random id of the kind, such as ``run-6f9c…``."""
+    return f"{kind}-{uuid.uuid4()}"
+
+
+def derive(kind: str, source: str, foreign: str) -> str:
+    """Return the one id that (source, foreign id) always maps to, in the form of a uuid4.
+
+    Importing the same record twice thus names the same stream.
+    """
+    raw = bytearray(hashlib.sha256(f"{source}\0{foreign}".encode()).digest()[:16])
+    raw[6] = (raw[6] & 0x0F) | 0x40
+    raw[8] = (raw[8] & 0x3F) | 0x80
+    text = raw.hex()
+    return f"{kind}-{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def is_id(text: str, *kinds: str) -> bool:
+    """Tell whether ``text`` is a well-formed id of one of the kinds (any uuid version, lower case)."""
+    return any(_TYPED[kind](text) for kind in kinds)
+
+
+def parse(text: str, *kinds: str, where: str = "id") -> str:
+    """Return ``text`` when it is a well-formed id of one of the kinds; raise ``InvalidInput`` otherwise."""
+    if is_id(text, *kinds):
+        return text
+    forms = " or ".join(f"{kind}-<uuid4>" for kind in kinds)
+    raise invalid(where, f"'{text[:80]}' is not an id of the form {forms} in lower case", forms)
+
+
+def label(text: str, where: str) -> str:
+    """Return ``text`` when it can name something of another system: 1 to 256 characters, no controls."""
+    if len(text) <= LABEL_SIZE_MAX and _LABEL(text):
+        return text
+    raise invalid(where, f"must have 1 to {LABEL_SIZE_MAX} characters and no control characters")

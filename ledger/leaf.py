@@ -1,0 +1,42 @@
+"""Leaf data of an event in the Merkle tree (contract 2, Tamper evidence)."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import msgspec
+
+from ledger.events import Recorded
+
+_encode = msgspec.json.Encoder().encode
+
+
+def payload_digest(event: Recorded) -> str:
+    """Return SHA-256(salt + data as stored), hex; the kept one where data and salt were erased."""
+    if event.data is None or event.salt is None:
+        return event.digest or ""
+    return sha256(event.salt + event.data).hexdigest()
+
+
+def leaf_data(event: Recorded) -> bytes:
+    """Return the compact UTF-8 JSON array that stands for the event in the tree; times in integer microseconds."""
+    return _encode(
+        (
+            event.position,
+            event.stream,
+            event.version,
+            event.type,
+            event.schema,
+            event.time,
+            event.recorded,
+            event.actor,
+            event.key,
+            event.correlation,
+            payload_digest(event),
+        )
+    )
+
+
+def leaf_hash(event: Recorded) -> bytes:
+    """Return the RFC 9162 leaf hash: SHA-256(0x00 + leaf data)."""
+    return sha256(b"\x00" + leaf_data(event)).digest()

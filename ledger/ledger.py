@@ -1,0 +1,280 @@
+"""The ledger: open a log, run commands by the rules, read, and follow what is recorded as it happens."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from ledger import commands, state as states
+from ledger.bulk import Entry, append_one
+from ledger.commands import Context, Plan, Receipt
+from ledger.decider import Command
+from ledger.errors import NotFound, invalid
+from ledger.events import TYPES, Recorded, draft
+from ledger.ids import SYSTEM_USER
+from ledger.recorder import Recorder
+from ledger.session import Work
+from ledger.sqlite import SqliteStore
+from ledger.state import State
+from ledger.store import MemoryStore, Store
+from ledger.writer import QUEUE_MAX, Writer
+
+TAIL_MAX = 20_000
+"""Newest events kept in memory for those who follow the log, about 10 MiB; who is further behind reads the file."""
+WATCH_INTERVAL_S = 0.1
+"""How often to look for other processes' appends: followers see them within 250 ms."""
+
+Listener = Callable[[list[Recorded]], None]
+
+
+def wall_clock_us() -> int:
+    """Return the time now, microseconds since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+class Ledger:
+    """A log with its rules. Made by ``Ledger.open`` and used as an async context manager::
+
+        async with Ledger.open("ledger.db") as ledger:
+            async with ledger.run(agent_id="agent-…") as run:
+                ...
+
+    Times are microseconds since 1970 UTC; ids are text such as ``run-<uuid4>``.
+    """
+
+    def __init__(self, open_store: Callable[[], Awaitable[Store]], clock: Callable[[], int], queue_max: int) -> None:
+        self._open_store = open_store
+        self.clock = clock
+        self._queue_max = queue_max
+        self._tail: deque[Recorded] = deque(maxlen=TAIL_MAX)
+        self._grown = asyncio.Event()
+        self._listeners: list[Listener] = []
+        self._watch: asyncio.Task[None] | None = None
+        self._nudge = asyncio.Event()
+        self.size = 0
+        self.store: Store
+        self._writer: Writer
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str] = "ledger.db",
+        *,
+        clock: Callable[[], int] = wall_clock_us,
+        queue_max: int = QUEUE_MAX,
+        name: str | None = None,
+    ) -> Ledger:
+        """Return a ledger on the SQLite file at ``path``, made on first use; enter it with ``async with``.
+
+        Raises ``Unreadable`` on entering when the file is not a ledger.
+        """
+        return cls(lambda: SqliteStore.open(path, name=name), clock, queue_max)
+
+    @classmethod
+    def in_memory(cls, *, clock: Callable[[], int] = wall_clock_us, queue_max: int = QUEUE_MAX) -> Ledger:
+        """Return a ledger that is gone with the process, for tests."""
+
+        async def make() -> Store:
+            return MemoryStore()
+
+        return cls(make, clock, queue_max)
+
+    async def __aenter__(self) -> Ledger:
+        self.store = await self._open_store()
+        self.size = (await self.store.head()).size
+        self.store.changed()
+        self._writer = Writer(self.store, self.clock, self._on_recorded, self._queue_max)
+        self._watch = asyncio.create_task(self._watch_others(), name="ledger-watch")
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close_writer(self) -> None:
+        """Take no more writes and answer every waiting caller; reads go on."""
+        await self._writer.close()
+
+    async def close(self) -> None:
+        """Answer every waiting caller, then release the file."""
+        if self._watch is not None:
+            self._watch.cancel()
+            await asyncio.gather(self._watch, return_exceptions=True)
+        await self._writer.close()
+        await self.store.close()
+
+    @property
+    def name(self) -> str:
+        """The ledger's name: the source of its CloudEvents and the origin of its checkpoints."""
+        return self.store.name
+
+    @property
+    def waiting(self) -> int:
+        """How many writers wait for a transaction now."""
+        return self._writer.waiting
+
+    # -- writing
+
+    async def execute(self, command: Command, context: Context | None = None) -> Receipt:
+        """Run one command by the rules; see ``execute_plan``."""
+        return await self.execute_plan(commands.single(command), context or Context(actor=SYSTEM_USER))
+
+    async def execute_plan(self, plan: Plan, context: Context, *, skip_refused: bool = False) -> Receipt:
+        """Run the commands that a plan names, in one transaction; return once that is durable.
+
+        Raises ``InvalidTransition`` (recorded once as ``….refused``), ``NotFound``, ``AlreadyExists``,
+        ``VersionMismatch``, ``IdempotencyConflict``, ``InvalidInput``, or ``Unavailable``: nothing was recorded.
+        """
+        receipt: Receipt = await self.submit(commands.work(plan, context, skip_refused=skip_refused))
+        if receipt.prior is not None:
+            return await self._answer_again(receipt.prior, context)
+        if receipt.refusal is not None:
+            receipt.refusal.facts["position"] = receipt.position
+            raise receipt.refusal
+        return receipt
+
+    async def _answer_again(self, prior: Recorded, context: Context) -> Receipt:
+        request = commands.check_prior(prior, context)
+        events = await self.store.scan(prior.position - request.events, request.events)
+        state = states.as_of(await self.store.stream(prior.stream), position=prior.position)
+        return Receipt(position=prior.position, state=state, events=tuple(events), prior=prior)
+
+    async def append(
+        self,
+        stream: str,
+        type: str,  # noqa: A002 - the field's name in the contract
+        data: dict[str, Any],
+        *,
+        actor: str = SYSTEM_USER,
+        time_us: int | None = None,
+        key: str | None = None,
+        expected_version: int | None = None,
+    ) -> Recorded:
+        """Append one event that the rules allow and return it as recorded.
+
+        ``expected_version``: the stream's version before it (0: no such stream); ``VersionMismatch`` otherwise. The same
+        ``key`` and event again returns the first one. Raises as ``execute_plan``, and ``InvalidInput`` for bad data.
+        """
+        if type not in TYPES:
+            raise invalid("type", f"'{type}' is not an event type", sorted(TYPES))
+        try:
+            fact = msgspec.convert(data, TYPES[type].shape)
+        except msgspec.ValidationError as error:
+            raise invalid("data", str(error)) from error
+        when = self.clock() if time_us is None else time_us
+        entry = Entry(draft(stream, type, fact, time=when, actor=actor, key=key), expected_version)
+        outcome: Recorded = await self.submit(lambda session: append_one(session, entry)[0])
+        return outcome
+
+    async def cancel(self, id: str, *, actor: str = SYSTEM_USER) -> State:  # noqa: A002 - the field's name
+        """Cancel a running job or batch, or an active run; return its state. Raises as ``execute_plan``."""
+        receipt = await self.execute_plan(commands.cancel_with_members(id, None, None), Context(actor=actor))
+        if receipt.state is None:
+            raise NotFound(what="resource", id=id)
+        return receipt.state
+
+    async def submit(self, work: Work) -> Any:
+        """Run a work of the caller's own in a write transaction."""
+        return await self._writer.submit(work)
+
+    def run(self, *, agent_id: str, actor: str = SYSTEM_USER, **facts: Any) -> Recorder:
+        """Record a run around a block: created and running before it; completed, failed or cancelled after it.
+
+        ``facts``: any field of ``Created`` (metadata, background, conversation_id, timeout_s, …), and ``id``.
+        """
+        return Recorder(self, "run", actor, {"agent_id": agent_id, **facts})
+
+    def job(self, *, actor: str = SYSTEM_USER, **facts: Any) -> Recorder:
+        """Record a job around a block, as ``run`` does."""
+        return Recorder(self, "job", actor, facts)
+
+    # -- reading
+
+    async def read(self, stream: str, after: int = 0) -> list[Recorded]:
+        """Return the events of a stream with a version above ``after``; empty when there is none."""
+        return await self.store.stream(stream, after)
+
+    async def state(self, id: str) -> State | None:  # noqa: A002 - the field's name
+        """Return what a resource is now, folded from the log; None when it does not exist."""
+        return states.fold(await self.store.stream(id))
+
+    async def events(self, after: int = 0) -> AsyncIterator[Recorded]:
+        """Yield every event above position ``after``, in order, and then each further one as it is recorded."""
+        async for batch in self.follow(after):
+            for event in batch:
+                yield event
+
+    async def follow(self, after: int = 0) -> AsyncIterator[list[Recorded]]:
+        """Yield the log above ``after`` in batches, waiting for more; other processes' appends within 250 ms."""
+        while True:
+            batch = await self.next_batch(after)
+            if batch:
+                yield batch
+                after = batch[-1].position
+            else:
+                await self.wait_beyond(after)
+
+    async def next_batch(self, after: int, limit: int = 10_000) -> list[Recorded]:
+        """Return the events just above ``after``, from memory where it still holds them."""
+        if self._tail and self._tail[0].position <= after + 1 <= self._tail[-1].position:
+            skip = after + 1 - self._tail[0].position
+            return list(self._tail)[skip : skip + limit]
+        return await self.store.scan(after, limit)
+
+    async def wait_beyond(self, position: int) -> None:
+        """Wait until the log is longer than ``position``."""
+        while self.size <= position:
+            grown = self._grown
+            await grown.wait()
+
+    def listen(self, listener: Listener) -> None:
+        """Call ``listener`` with each batch of events as this process learns of it, before its writer is answered."""
+        self._listeners.append(listener)
+
+    async def refresh(self, *, surely: bool = False) -> None:
+        """Take notice of what other processes appended; ``surely``: also when the file shows no sign of it."""
+        if not (self.store.changed() or surely):
+            return
+        head = await self.store.head()
+        while self.size < head.size:
+            events = await self.store.scan(self.size, 10_000)
+            if not events:
+                return
+            self._on_recorded([event for event in events if event.position > self.size])
+
+    async def count(self, types: Collection[str]) -> int:
+        """Return how many events of the types there are, at most 1,000,000."""
+        return len(await self.store.scan(0, 1_000_000, types))
+
+    def _on_recorded(self, events: Sequence[Recorded]) -> None:
+        fresh = [event for event in events if event.position > self.size]
+        if not fresh:
+            return
+        if fresh[0].position != self.size + 1:  # another process wrote in between: read all of it from the file
+            self._nudge.set()
+            return
+        self._tail.extend(fresh)
+        self.size = fresh[-1].position
+        for listener in self._listeners:
+            listener(fresh)
+        self._grown.set()
+        self._grown = asyncio.Event()
+
+    async def _watch_others(self) -> None:
+        while True:
+            try:
+                async with asyncio.timeout(WATCH_INTERVAL_S):
+                    await self._nudge.wait()
+            except TimeoutError:
+                await self.refresh()
+            else:
+                self._nudge.clear()
+                await self.refresh(surely=True)

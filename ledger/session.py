@@ -1,0 +1,215 @@
+"""One write transaction, seen from the rules: states read inside it, events staged for its commit.
+
+A store gives a session what only the engine knows (``Source``); the session stamps events with position,
+version, recorded time and salt, folds the states, and seals the staged events into the Merkle tree.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from ledger import upcast
+from ledger.errors import LedgerError
+from ledger.events import TYPES, Draft, Recorded
+from ledger.leaf import leaf_hash
+from ledger.merkle import Frontier
+from ledger.state import State, evolve
+
+STATES_MAX = 20_000
+"""States that a process keeps between transactions, about 1 KiB each; beyond it the older half is dropped."""
+
+
+class Head(NamedTuple):
+    """Where the log ends: its size (the last position), when that was recorded, and the tree's frontier."""
+
+    size: int
+    recorded_us: int
+    frontier: Frontier
+
+
+class Source(Protocol):
+    """What a session asks of the engine, inside the transaction."""
+
+    def head(self) -> Head:
+        """Return the end of the log."""
+
+    def stream(self, stream: str) -> list[Recorded]:
+        """Return all events of a stream, in order."""
+
+    def at(self, stream: str, version: int) -> Recorded | None:
+        """Return one event of a stream."""
+
+    def by_key(self, key: str) -> Recorded | None:
+        """Return the event that holds the idempotency key."""
+
+
+class Sealed(NamedTuple):
+    """What a commit writes: events with their leaf hashes, completed tree nodes, and the new end of the log."""
+
+    events: list[Recorded]
+    leaves: list[bytes]
+    nodes: list[tuple[int, int, bytes]]
+    head: Head
+
+
+Work = Callable[["Session"], Any]
+"""A caller's share of a transaction: reads states, stages events, returns its answer or raises."""
+
+
+class Failure(NamedTuple):
+    """The outcome of a work that raised: nothing of it was staged."""
+
+    error: BaseException
+
+
+class States:
+    """The states that a process remembers between transactions; the store clears it when the file changed."""
+
+    def __init__(self, size_max: int = STATES_MAX) -> None:
+        self.known: dict[str, State] = {}
+        self._size_max = size_max
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self.known.clear()
+
+    def trim(self) -> None:
+        """Drop the older half when there are too many."""
+        if len(self.known) > self._size_max:
+            for stream in list(self.known)[: len(self.known) // 2]:
+                del self.known[stream]
+
+
+class Session:
+    """The transaction as works see it. One work that raises leaves no trace; the others stay."""
+
+    def __init__(self, source: Source, states: States, now_us: int, salts: Callable[[int], bytes] = os.urandom) -> None:
+        self._source = source
+        self._states = states.known
+        self._salts = salts
+        self._start = source.head()
+        self.recorded_us = self._start.recorded_us
+        self.now_us = now_us
+        self.staged: list[Recorded] = []
+        self._keys: dict[str, Recorded] = {}
+        self._versions: dict[str, int] = {}
+        self._undo: dict[str, State | None] = {}
+        self._fresh = bytearray()
+
+    @property
+    def size(self) -> int:
+        """The log's size with what is staged so far."""
+        return self._start.size + len(self.staged)
+
+    def state(self, stream: str) -> State | None:
+        """Return the state of a resource as of now in this transaction; only look at it, do not change it."""
+        state = self._states.get(stream)
+        if state is None and stream not in self._versions:
+            for event in self._source.stream(stream):
+                state = evolve(state, event, upcast.fact(event))
+                self._versions[stream] = event.version
+            if state is not None:
+                self._states[stream] = state
+            self._versions.setdefault(stream, 0)
+        return state
+
+    def version(self, stream: str) -> int:
+        """Return the version of a stream, 0 when it has no event."""
+        state = self.state(stream)
+        return state.version if state is not None else self._versions.get(stream, 0)
+
+    def find(self, key: str) -> Recorded | None:
+        """Return the event that holds an idempotency key, staged ones included."""
+        return self._keys.get(key) or self._source.by_key(key)
+
+    def at(self, stream: str, version: int) -> Recorded | None:
+        """Return one event of a stream, staged ones included; None when it does not have that version."""
+        if not 1 <= version <= self.version(stream):
+            return None
+        staged = (event for event in self.staged if event.stream == stream and event.version == version)
+        return self._source.at(stream, version) or next(staged, None)
+
+    def stream(self, stream: str) -> list[Recorded]:
+        """Return all events of a stream, staged ones included."""
+        return self._source.stream(stream) + [event for event in self.staged if event.stream == stream]
+
+    def append(self, drafts: Sequence[Draft]) -> list[Recorded]:
+        """Stage events at the end of the log; they are recorded when the transaction commits."""
+        events = []
+        self.recorded_us = max(self.recorded_us, self.now_us)
+        for draft in drafts:
+            version = self.version(draft.stream) + 1
+            event = Recorded(
+                self.size + 1, draft.stream, version, draft.type, draft.schema, draft.time, self.recorded_us,
+                draft.actor, draft.key, draft.correlation, draft.data, self._salt(),
+            )  # fmt: skip
+            self._stage(event, draft)
+            events.append(event)
+        return events
+
+    def restore(self, event: Recorded, draft: Draft) -> None:
+        """Stage an event exactly as it stood in another ledger: its position must be the next one here."""
+        self.recorded_us = event.recorded
+        self._stage(event, draft)
+
+    def attempt(self, work: Work, fatal: tuple[type[BaseException], ...]) -> Any:
+        """Run one work; return its answer, or a ``Failure`` after taking back what it staged.
+
+        Errors of the ``fatal`` kinds (the engine's) end the whole transaction.
+        """
+        self._undo.clear()
+        mark = len(self.staged)
+        try:
+            return work(self)
+        except fatal:
+            raise
+        except Exception as error:  # noqa: BLE001 - it is handed to the caller whose work it was
+            self._take_back(mark)
+            if not isinstance(error, LedgerError):
+                error.add_note("raised by a work inside a write transaction; nothing of it was recorded")
+            return Failure(error)
+
+    def seal(self) -> Sealed:
+        """Hash the staged events into the tree."""
+        leaves = [leaf_hash(event) for event in self.staged]
+        frontier = self._start.frontier.copy()
+        nodes = frontier.extend(leaves)
+        return Sealed(self.staged, leaves, nodes, Head(self.size, self.recorded_us, frontier))
+
+    def _stage(self, event: Recorded, draft: Draft) -> None:
+        stream = event.stream
+        state = self._states.get(stream)
+        if stream not in self._undo:
+            self._undo[stream] = copy.copy(state)
+        self.staged.append(event)
+        if event.key is not None:
+            self._keys[event.key] = event
+        self._versions[stream] = event.version
+        if TYPES[event.type].kind != "access":
+            evolved = evolve(state, event, draft.fact)
+            if evolved is not None:
+                self._states[stream] = evolved
+
+    def _take_back(self, mark: int) -> None:
+        for event in self.staged[mark:]:
+            if event.key is not None:
+                del self._keys[event.key]
+        dropped = self.staged[mark:]
+        del self.staged[mark:]
+        for event in reversed(dropped):
+            self._versions[event.stream] = event.version - 1
+        for stream, state in self._undo.items():
+            if state is None:
+                self._states.pop(stream, None)
+            else:
+                self._states[stream] = state
+
+    def _salt(self) -> bytes:
+        if not self._fresh:
+            self._fresh = bytearray(self._salts(16 * 64))
+        salt = bytes(self._fresh[:16])
+        del self._fresh[:16]
+        return salt

@@ -1,0 +1,180 @@
+"""The one fold of the house: ``evolve(state, event, fact) -> state`` for jobs, batches and runs.
+
+Deciding, views, as-of reads and replays all call it, so they cannot disagree. It knows no clock, ids or I/O.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from ledger import upcast
+from ledger.events import TYPES, Changed, Created, Deleted, Erased, Fact, Recorded, Refused
+from ledger.transitions import TERMINAL
+
+
+class State(msgspec.Struct, gc=False):
+    """What a resource is after its events so far. Times are microseconds, UTC; positions are of the log.
+
+    ``version`` is the stream's; ``etag`` is the version of the last event that changed the resource.
+    ``effective_us`` is the latest ``time`` so far: an event takes effect no earlier than those before it,
+    so that a producer's clock that jumps back cannot reorder a history (contract 3, As of).
+    """
+
+    id: str
+    kind: str
+    user_id: str
+    created_by: str
+    created_us: int
+    created_position: int
+    updated_by: str = ""
+    status: str = "created"
+    version: int = 1
+    etag: int = 1
+    effective_us: int = 0
+    changed_us: int = 0
+    changed_position: int = 0
+    project_id: str | None = None
+    agent_id: str | None = None
+    conversation_id: str | None = None
+    base_template_id: str | None = None
+    batch_id: str | None = None
+    background: bool | None = None
+    callback_url: str | None = None
+    callback_sent_us: int | None = None
+    callback_status_code: int | None = None
+    callback_error: str | None = None
+    stop_reason: str | None = None
+    ttft_ns: int | None = None
+    duration_ns: int | None = None
+    timeout_s: float | None = None
+    pending_us: int | None = None
+    pending_position: int | None = None
+    running_us: int | None = None
+    running_position: int | None = None
+    ended_us: int | None = None
+    ended_position: int | None = None
+    deleted_us: int | None = None
+    deleted_position: int | None = None
+    erased_position: int | None = None
+    metadata: dict[str, Any] | None = None
+    request_config: dict[str, Any] | None = None
+    refused: frozenset[tuple[str, str]] = frozenset()
+    runs: tuple[str, ...] = ()
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the status admits no further one."""
+        return self.status in TERMINAL
+
+    @property
+    def deadline_us(self) -> int | None:
+        """When a running resource with a timeout is past it."""
+        if self.timeout_s is None or self.running_us is None or self.ended_us is not None:
+            return None
+        return self.running_us + int(self.timeout_s * 1e6)
+
+
+def evolve(state: State | None, event: Recorded, fact: Fact | None) -> State | None:
+    """Fold one event into the state and return it; the state passed in is taken over.
+
+    ``fact`` is the event's data in today's shape, None when it was erased. Events of streams that are no
+    resources (``access.*``) leave the state as it is.
+    """
+    info = TYPES[event.type]
+    if info.verb == "created":
+        return _create(event, info.kind, fact)
+    if state is None:
+        return None
+    state.version = event.version
+    if event.time > state.effective_us:
+        state.effective_us = event.time
+    if isinstance(fact, Refused):
+        state.refused |= {(event.actor, fact.asked)}
+        return state
+    state.etag = event.version
+    state.changed_us = state.effective_us
+    state.changed_position = event.position
+    state.updated_by = event.actor
+    if info.status is not None:
+        _reach(state, info.status, event.position)
+    if isinstance(fact, Changed):
+        _change(state, fact)
+    elif isinstance(fact, Deleted):
+        state.deleted_us, state.deleted_position = state.effective_us, event.position
+    elif isinstance(fact, Erased):
+        state.erased_position = event.position
+    return state
+
+
+def _create(event: Recorded, kind: str, fact: Fact | None) -> State:
+    state = State(event.stream, kind, event.actor, event.actor, event.time, event.position)
+    state.updated_by = event.actor
+    state.version = state.etag = event.version
+    state.effective_us = state.changed_us = event.time
+    state.changed_position = event.position
+    if isinstance(fact, Created):
+        state.user_id = fact.user_id
+        state.project_id = fact.project_id
+        state.agent_id = fact.agent_id
+        state.conversation_id = fact.conversation_id
+        state.base_template_id = fact.base_template_id
+        state.batch_id = fact.batch_id
+        state.background = fact.background
+        state.metadata = fact.metadata
+        state.request_config = fact.request_config
+        state.callback_url = fact.callback_url
+        state.timeout_s = fact.timeout_s
+        state.runs = tuple(fact.runs or ())
+    return state
+
+
+def _reach(state: State, status: str, position: int) -> None:
+    state.status = status
+    at = state.effective_us
+    if status == "running":
+        state.running_us, state.running_position = at, position
+    elif status == "pending":
+        state.pending_us, state.pending_position = at, position
+    else:
+        state.ended_us, state.ended_position = at, position
+        if status == "cancelled":
+            state.stop_reason = "cancelled"
+        if state.duration_ns is None and state.running_us is not None:
+            state.duration_ns = (at - state.running_us) * 1000
+
+
+def _change(state: State, fact: Changed) -> None:
+    if fact.stop_reason is not None:
+        state.stop_reason = fact.stop_reason
+    if fact.metadata is not None:
+        state.metadata = {**(state.metadata or {}), **fact.metadata}
+    if fact.error is not None:
+        state.metadata = {**(state.metadata or {}), "error": msgspec.to_builtins(fact.error)}
+    if fact.agent_id is not None:
+        state.agent_id = fact.agent_id
+    if fact.ttft_ns is not None:
+        state.ttft_ns = fact.ttft_ns
+    if fact.total_duration_ns is not None:
+        state.duration_ns = fact.total_duration_ns
+
+
+def fold(events: Iterable[Recorded], until: Callable[[State], bool] | None = None) -> State | None:
+    """Fold a stream's events in order. ``until`` is asked after each one; when true, that event no longer counts."""
+    state: State | None = None
+    for event in events:
+        before = copy.copy(state) if until else None
+        state = evolve(state, event, upcast.fact(event))
+        if until and state is not None and until(state):
+            return before
+    return state
+
+
+def as_of(events: Iterable[Recorded], *, position: int | None = None, time_us: int | None = None) -> State | None:
+    """Fold what the ledger knew at ``position``, or what had happened by ``time_us``; None when it did not exist yet."""
+    if position is not None:
+        return fold(event for event in events if event.position <= position)
+    return fold(events, until=lambda state: time_us is not None and state.effective_us > time_us)

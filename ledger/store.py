@@ -1,0 +1,148 @@
+"""What a log engine must do, and the engine in memory that we ship for tests.
+
+Another engine (PostgreSQL, later) implements ``Store`` and nothing above this file changes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from itertools import islice
+from typing import Any, Protocol
+
+from ledger.errors import StoreClosed
+from ledger.events import Recorded
+from ledger.merkle import Frontier
+from ledger.session import Head, Sealed, Session, States, Work
+
+
+class Store(Protocol):
+    """A log engine. Works of one ``transact`` are committed together or not at all."""
+
+    name: str
+
+    async def transact(self, works: Sequence[Work], now_us: int) -> tuple[list[Any], list[Recorded]]:
+        """Run the works in one durable transaction; return their outcomes (or ``Failure``) and the events recorded.
+
+        Raises ``StoreFailed`` when the engine refused: then nothing of any work was recorded.
+        """
+
+    async def head(self) -> Head:
+        """Return the end of the log."""
+
+    async def by_key(self, key: str) -> Recorded | None:
+        """Return the event that holds the idempotency key."""
+
+    async def stream(self, stream: str, after: int = 0, limit: int | None = None) -> list[Recorded]:
+        """Return the events of a stream with a version above ``after``, in order."""
+
+    async def streams(self, ids: Collection[str]) -> dict[str, list[Recorded]]:
+        """Return all events of several streams."""
+
+    async def scan(self, after: int, limit: int, types: Collection[str] | None = None) -> list[Recorded]:
+        """Return events with a position above ``after``, in order, of the types where given."""
+
+    def batches(self, after: int = 0, size: int = 10_000) -> AsyncIterator[list[Recorded]]:
+        """Yield the whole log above ``after`` in batches, up to the end as it is when reached."""
+
+    def changed(self) -> bool:
+        """Tell whether anybody wrote to the log since the last call; cheap and immediate."""
+
+    async def close(self) -> None:
+        """Release everything; safe to call twice."""
+
+
+class MemoryStore:
+    """The log in memory: same rules, same answers, gone with the process."""
+
+    name = "memory"
+
+    def __init__(self) -> None:
+        self._log = _Memory()
+        self._states = States()
+        self._changed = False
+        self._closed = False
+        self.before_commit: Callable[[], None] = lambda: None
+        """Called before a commit takes effect; tests make it raise ``StoreFailed``."""
+
+    async def transact(self, works: Sequence[Work], now_us: int) -> tuple[list[Any], list[Recorded]]:
+        """See ``Store.transact``."""
+        if self._closed:
+            raise StoreClosed
+        session = Session(self._log, self._states, now_us)
+        try:
+            outcomes = [session.attempt(work, ()) for work in works]
+            self.before_commit()
+        except BaseException:
+            self._states.clear()
+            raise
+        self._log.commit(session.seal())
+        self._states.trim()
+        self._changed = self._changed or bool(session.staged)
+        return outcomes, session.staged
+
+    async def head(self) -> Head:
+        """See ``Store.head``."""
+        return self._log.head()
+
+    async def by_key(self, key: str) -> Recorded | None:
+        """See ``Store.by_key``."""
+        return self._log.by_key(key)
+
+    async def stream(self, stream: str, after: int = 0, limit: int | None = None) -> list[Recorded]:
+        """See ``Store.stream``."""
+        return [event for event in self._log.stream(stream) if event.version > after][:limit]
+
+    async def streams(self, ids: Collection[str]) -> dict[str, list[Recorded]]:
+        """See ``Store.streams``."""
+        return {stream: self._log.stream(stream) for stream in ids if self._log.stream(stream)}
+
+    async def scan(self, after: int, limit: int, types: Collection[str] | None = None) -> list[Recorded]:
+        """See ``Store.scan``."""
+        events = (event for event in self._log.events[after:] if types is None or event.type in types)
+        return list(islice(events, limit))
+
+    async def batches(self, after: int = 0, size: int = 10_000) -> AsyncIterator[list[Recorded]]:
+        """See ``Store.batches``."""
+        while batch := self._log.events[after : after + size]:
+            yield batch
+            after = batch[-1].position
+
+    def changed(self) -> bool:
+        """See ``Store.changed``."""
+        changed, self._changed = self._changed, False
+        return changed
+
+    async def close(self) -> None:
+        """See ``Store.close``."""
+        self._closed = True
+
+
+class _Memory:
+    def __init__(self) -> None:
+        self.events: list[Recorded] = []
+        self.leaves: list[bytes] = []
+        self._streams: dict[str, list[Recorded]] = {}
+        self._keys: dict[str, Recorded] = {}
+        self._head = Head(0, 0, Frontier())
+
+    def head(self) -> Head:
+        return self._head
+
+    def stream(self, stream: str) -> list[Recorded]:
+        return list(self._streams.get(stream, ()))
+
+    def at(self, stream: str, version: int) -> Recorded | None:
+        events = self._streams.get(stream, [])
+        return events[version - 1] if version <= len(events) else None
+
+    def by_key(self, key: str) -> Recorded | None:
+        return self._keys.get(key)
+
+    def commit(self, sealed: Sealed) -> None:
+        for event in sealed.events:
+            self.events.append(event)
+            self._streams.setdefault(event.stream, []).append(event)
+            if event.key is not None:
+                self._keys[event.key] = event
+        self.leaves += sealed.leaves
+        self._head = sealed.head

@@ -1,0 +1,44 @@
+"""Upcasts: event data of an older schema into today's, one step at a time, on plain dicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from ledger.errors import Unreadable
+from ledger.events import TYPES, Fact, Recorded
+
+Upcast = Callable[[dict[str, Any]], dict[str, Any]]
+
+UPCASTS: dict[tuple[str, int], Upcast] = {}
+"""(type, schema) -> the step to schema + 1. Empty as long as every type is at schema 1."""
+
+
+def fact(event: Recorded) -> Fact | None:
+    """Return the data of a recorded event in today's shape; None when it was erased.
+
+    Raises ``Unreadable`` for a type or schema that this program does not know, and for data that does not fit.
+    """
+    info = TYPES.get(event.type)
+    if info is None or event.schema > info.schema:
+        raise Unreadable(
+            path=f"event {event.position}",
+            reason=f"type '{event.type}' schema {event.schema} is newer than this program",
+        )
+    if event.data is None:
+        return None
+    try:
+        if event.schema == info.schema:
+            return info.decode(event.data)  # type: ignore[no-any-return]
+        return _lift(event, info.shape, info.schema)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise Unreadable(path=f"event {event.position}", reason=f"its data does not fit {event.type}: {error}") from error
+
+
+def _lift(event: Recorded, shape: type[Fact], target: int) -> Fact:
+    data: dict[str, Any] = msgspec.json.decode(event.data or b"{}")
+    for schema in range(event.schema, target):
+        data = UPCASTS[event.type, schema](data)
+    return msgspec.convert(data, shape)

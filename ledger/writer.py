@@ -1,0 +1,108 @@
+"""Group commit: many callers, one queue, one transaction for whoever waits, one answer each.
+
+Callers wait on futures and never touch the transaction, so that a caller who is cancelled leaves nothing open.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ledger.errors import LedgerError, QueueFull, StoreClosed, StoreFailed
+from ledger.events import Recorded
+from ledger.session import Failure, Work
+from ledger.store import Store
+
+QUEUE_MAX = 10_000
+"""Works that may wait; at a few thousand commits of hundreds each per second that is well under a second of waiting."""
+BATCH_MAX = 512
+"""Works in one transaction; past a few hundred the fsync is no longer what costs, and a larger batch only delays."""
+
+
+class Writer:
+    """Owns the write side of a store. Start it inside a running loop; ``close`` answers whoever waits."""
+
+    def __init__(
+        self,
+        store: Store,
+        now_us: Callable[[], int],
+        on_recorded: Callable[[list[Recorded]], None],
+        queue_max: int = QUEUE_MAX,
+    ) -> None:
+        self._store = store
+        self._now_us = now_us
+        self._on_recorded = on_recorded
+        self._queue_max = queue_max
+        self._waiting: deque[tuple[Work, asyncio.Future[Any]]] = deque()
+        self._wake = asyncio.Event()
+        self._closing = False
+        self._task = asyncio.create_task(self._run(), name="ledger-writer")
+
+    @property
+    def waiting(self) -> int:
+        """How many works wait for a transaction."""
+        return len(self._waiting)
+
+    async def submit(self, work: Work) -> Any:
+        """Run a work in the next transaction and return its answer once that is durable.
+
+        Raises what the work raised; ``QueueFull``, ``StoreClosed`` or ``StoreFailed`` when nothing was recorded.
+        """
+        if self._closing or self._task.done():
+            raise StoreClosed
+        if len(self._waiting) >= self._queue_max:
+            raise QueueFull(reason="the write queue is full", waiting=len(self._waiting), limit=self._queue_max)
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._waiting.append((work, future))
+        self._wake.set()
+        outcome = await future
+        if isinstance(outcome, Failure):
+            raise outcome.error
+        return outcome
+
+    async def beat(self) -> None:
+        """Commit one transaction for those who wait, and answer each of them."""
+        batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
+        batch = [(work, future) for work, future in batch if not future.done()]
+        if not batch:
+            return
+        try:
+            outcomes, events = await self._store.transact([work for work, _ in batch], self._now_us())
+        except BaseException as error:
+            refusal = error if isinstance(error, LedgerError) else StoreFailed(reason=type(error).__name__)
+            refusal.__cause__ = None if refusal is error else error
+            _answer_all(batch, Failure(refusal))
+            if not isinstance(error, LedgerError):
+                raise
+            return
+        if events:
+            self._on_recorded(events)
+        for (_, future), outcome in zip(batch, outcomes, strict=True):
+            if not future.done():
+                future.set_result(outcome)
+
+    async def close(self) -> None:
+        """Take nothing more, commit what waits, and stop."""
+        self._closing = True
+        self._wake.set()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting or not self._closing:
+                await self.beat()
+                if not self._waiting and not self._closing:
+                    self._wake.clear()
+                    await self._wake.wait()
+        finally:
+            self._closing = True
+            _answer_all(self._waiting, Failure(StoreClosed()))
+            self._waiting.clear()
+
+
+def _answer_all(batch: Any, outcome: Failure) -> None:
+    for _, future in batch:
+        if not future.done():
+            future.set_result(outcome)

@@ -1,0 +1,51 @@
+"""The status history, in SQL: when each status was reached stands in the row of its resource.
+
+The rules allow each status once, so a life has at most one time and one log position for created, pending, running,
+the end and the deletion. From these columns a query tells what a resource was at any time or position, without
+folding its events.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+
+class AsOf(NamedTuple):
+    """A point in history: what the ledger knew at ``position``, or what had happened by ``time_us``."""
+
+    position: int | None = None
+    time_us: int | None = None
+
+    @property
+    def suffix(self) -> str:
+        """The ending of the columns that hold this kind of point."""
+        return "position" if self.time_us is None else "us"
+
+    @property
+    def value(self) -> int:
+        """The point itself."""
+        return (self.position if self.time_us is None else self.time_us) or 0
+
+
+def existed(at: AsOf) -> str:
+    """Return the condition that a resource existed then and was not deleted; binds ``:as_of``."""
+    end = at.suffix
+    return f"created_{end} <= :as_of AND (deleted_{end} IS NULL OR deleted_{end} > :as_of)"
+
+
+def unchanged_since(at: AsOf) -> str:
+    """Return the condition that the row still is what it was then; binds ``:as_of``."""
+    return f"changed_{at.suffix} <= :as_of"
+
+
+def status_at(at: AsOf) -> str:
+    """Return the expression of the status then; binds ``:as_of``."""
+    end = at.suffix
+    return (
+        f"CASE WHEN ended_{end} <= :as_of THEN status "
+        f"WHEN running_{end} <= :as_of THEN 'running' "
+        f"WHEN pending_{end} <= :as_of THEN 'pending' ELSE 'created' END"
+    )
+
+

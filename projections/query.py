@@ -1,0 +1,194 @@
+"""List queries over the views: filters, order and cursors as SQL, built from plain columns only."""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from ledger.state import State
+from ledger.transitions import ACTIVE
+from projections.history import AsOf, existed, status_at, unchanged_since
+
+_OPERATORS: Final = {"eq": "=", "gt": ">", "lt": "<", "gte": ">=", "lte": "<="}
+
+
+class Cursor(NamedTuple):
+    """A place in an order: the sort value of a row and its id."""
+
+    value: int
+    id: str
+
+
+class Filters(msgspec.Struct, frozen=True, kw_only=True):
+    """Which rows a list shows. None: not asked. Times are microseconds; durations nanoseconds."""
+
+    user_id: str | None = None
+    project_id: str | None = None
+    source_id: str | None = None
+    active: bool | None = None
+    statuses: tuple[str, ...] | None = None
+    agent_ids: tuple[str, ...] | None = None
+    stop_reason: str | None = None
+    background: bool | None = None
+    conversation_id: str | None = None
+    template: str | None = None
+    id: str | None = None
+    created_after_us: int | None = None
+    created_before_us: int | None = None
+    start_us: int | None = None
+    end_us: int | None = None
+    duration: tuple[str, int] | None = None
+    duration_percentile: int | None = None
+
+
+class Query(msgspec.Struct, frozen=True, kw_only=True):
+    """One page of a list. ``after`` and ``before`` are cursors in the asked order; ``limit`` rows at most."""
+
+    table: str
+    filters: Filters = Filters()
+    descending: bool = True
+    by_duration: bool = False
+    after: str | None = None
+    before: str | None = None
+    limit: int = 100
+    as_of: AsOf | None = None
+
+    @property
+    def sort(self) -> str:
+        """The SQL expression that the list is sorted by, before the id."""
+        return "ifnull(duration_ns, -1)" if self.by_duration else "created_us"
+
+    @property
+    def backwards(self) -> bool:
+        """Whether the page is the one nearest before a cursor, to be read against the asked order."""
+        return self.before is not None and self.after is None
+
+
+class Where:
+    """Conditions and their parameters, in step."""
+
+    def __init__(self) -> None:
+        self.conditions: list[str] = []
+        self.parameters: dict[str, Any] = {}
+
+    def add(self, condition: str, **parameters: Any) -> None:
+        """Add a condition and what it binds."""
+        self.conditions.append(condition)
+        self.parameters.update(parameters)
+
+    def one_of(self, column: str, values: tuple[Any, ...], name: str) -> None:
+        """Add ``column IN (…)``."""
+        names = {f"{name}{number}": value for number, value in enumerate(values)}
+        if len(names) == 1:
+            self.add(f"{column} = :{name}0", **names)
+        else:
+            self.add(f"{column} IN ({', '.join(f':{each}' for each in names)})", **names)
+
+    def __str__(self) -> str:
+        return " AND ".join(self.conditions) or "1"
+
+
+def fixed(filters: Filters) -> Where:
+    """Return the conditions on what never changes in a life: owner, creation, and what was chosen then."""
+    where = Where()
+    for column, value in (
+        ("user_id", filters.user_id),
+        ("project_id", filters.project_id),
+        ("background", None if filters.background is None else int(filters.background)),
+        ("conversation_id", filters.conversation_id),
+        ("base_template_id", filters.template),
+        ("id", filters.id),
+    ):
+        if value is not None:
+            where.add(f"{column} = :{column}", **{column: value})
+    for name, value, operator in (
+        ("created_after", filters.created_after_us, ">"),
+        ("created_before", filters.created_before_us, "<"),
+        ("start", filters.start_us, ">="),
+        ("end", filters.end_us, "<="),
+    ):
+        if value is not None:
+            where.add(f"created_us {operator} :{name}", **{name: value})
+    return where
+
+
+def moving(filters: Filters) -> Where:
+    """Return the conditions on what a life changes, except its status."""
+    where = Where()
+    if filters.source_id is not None:
+        where.add("source_id = :source_id", source_id=filters.source_id)
+    if filters.agent_ids is not None:
+        where.one_of("agent_id", filters.agent_ids, "agent")
+    if filters.stop_reason is not None:
+        where.add("stop_reason = :stop_reason", stop_reason=filters.stop_reason)
+    if filters.duration is not None:
+        operator, value = filters.duration
+        where.add(f"duration_ns {_OPERATORS[operator]} :duration", duration=value)
+    return where
+
+
+def wanted_statuses(filters: Filters) -> tuple[str, ...] | None:
+    """Return the statuses that a list shows, None for all: those named, and with ``active`` only active ones."""
+    chosen = filters.statuses
+    if filters.active:
+        chosen = ACTIVE if chosen is None else tuple(status for status in chosen if status in ACTIVE)
+    return chosen
+
+
+def moving_matches(filters: Filters, state: State) -> bool:
+    """Tell in Python what ``moving`` tells in SQL, for a state folded as of some point."""
+    source = state.metadata.get("source_id") if state.metadata else None
+    if filters.source_id is not None and source != filters.source_id:
+        return False
+    if filters.agent_ids is not None and state.agent_id not in filters.agent_ids:
+        return False
+    if filters.stop_reason is not None and state.stop_reason != filters.stop_reason:
+        return False
+    return filters.duration is None or _compare(state.duration_ns, *filters.duration)
+
+
+def _compare(value: int | None, operator: str, bound: int) -> bool:
+    if value is None:
+        return False
+    return {"eq": value == bound, "gt": value > bound, "lt": value < bound}[operator]
+
+
+def conditions(query: Query) -> Where:
+    """Return all conditions of a list as of now or of the query's point, cursors apart.
+
+    As of a point, rows that changed since pass when their status then fits; what else moved must be checked on
+    their state folded to that point (``moving_matches``).
+    """
+    where = fixed(query.filters)
+    statuses = wanted_statuses(query.filters)
+    move = moving(query.filters)
+    if query.as_of is None:
+        where.add("deleted_us IS NULL")
+        if statuses is not None:
+            where.one_of("status", statuses, "status")
+        for condition in move.conditions:
+            where.add(condition)
+    else:
+        where.add(existed(query.as_of), as_of=query.as_of.value)
+        if statuses is not None:
+            where.one_of(status_at(query.as_of), statuses, "status")
+        if move.conditions:
+            where.add(f"(({move}) OR NOT {unchanged_since(query.as_of)})")
+    where.parameters.update(move.parameters)
+    return where
+
+
+def bounds(query: Query, where: Where, after: Cursor | None, before: Cursor | None) -> None:
+    """Add the conditions of the cursors: strictly after the one, strictly before the other, in the asked order."""
+    later, earlier = ("<", ">") if query.descending else (">", "<")
+    if after is not None:
+        where.add(f"({query.sort}, id) {later} (:after, :after_id)", after=after.value, after_id=after.id)
+    if before is not None:
+        where.add(f"({query.sort}, id) {earlier} (:before, :before_id)", before=before.value, before_id=before.id)
+
+
+def order(query: Query) -> str:
+    """Return the ORDER BY terms that read the page from its cursor outwards."""
+    direction = "DESC" if query.descending != query.backwards else "ASC"
+    return f"{query.sort} {direction}, id {direction}"

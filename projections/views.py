@@ -1,0 +1,285 @@
+"""Reads of the views: single rows and keyset pages as stored wire bytes, as of now or of any point in history.
+
+Short reads run at once on the event loop, on a connection that never waits; one that takes longer than a few
+milliseconds of work is broken off and done on a thread with a deadline, so that no query can hold up the others.
+What was read is kept until the views change.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ledger import engine as sqlite
+from ledger import state as states
+from ledger.errors import BadRequest, Unavailable
+from ledger.events import Recorded
+from ledger.state import State
+from projections import query as sql
+from projections.engine import PROJECTIONS
+from projections.history import AsOf
+from projections.query import Cursor, Query
+from projections.resources import COLUMNS, Render, ResourceProjection, state_of
+
+STEPS_MAX = 40_000
+"""SQLite VM steps that a read may take on the event loop, about 2 ms; longer ones go to a thread."""
+DEADLINE_S = 20.0
+"""How long a read on the thread may take: no request waits longer, and no snapshot pins the WAL longer."""
+ROWS_MAX = 50_000
+"""Single rows kept in memory, about 1 KiB each."""
+PAGES_SIZE_MAX = 64 * 1024 * 1024
+"""Bytes of list pages kept in memory."""
+
+READ_INTERVAL_S = 0.005
+"""How old what is kept may be when another process writes the views; this process's own changes show at once."""
+
+
+class Row(NamedTuple):
+    """One resource as reads need it. ``version`` is the one of its ETag."""
+
+    wire: bytes
+    version: int
+    user_id: str
+    project_id: str | None
+    deleted: bool
+    kind: str
+    erased_position: int | None
+
+
+class Page(NamedTuple):
+    """One page of a list: the wire bytes of its rows, first and last id, and whether there is more behind it."""
+
+    wires: list[bytes]
+    first: str | None
+    last: str | None
+    more: bool
+
+
+_ROW = "SELECT wire, etag, user_id, project_id, deleted_us IS NOT NULL, kind, erased_position FROM {} WHERE id = ?"
+StreamsOf = Callable[[Sequence[str]], Awaitable[dict[str, list[Recorded]]]]
+
+
+class Views:
+    """Reads one views file. ``streams_of`` gives events from the log, for history that no row holds."""
+
+    def __init__(self, path: Path, streams_of: StreamsOf) -> None:
+        self._path = path
+        self._streams_of = streams_of
+        self._quick = _open(path)
+        self._broken_off = False
+        self._quick.set_progress_handler(self._break_off, STEPS_MAX)
+        self._slow: sqlite.Connection | None = None
+        self._rows: dict[str, Row] = {}
+        self._pages: dict[Any, Any] = {}
+        self._pages_size = 0
+        self._file_version = -1
+        self._looked_at = 0.0
+        self._clock = asyncio.get_running_loop().time
+        self._projections: dict[str, ResourceProjection] = {
+            projection.name: projection for projection in PROJECTIONS if isinstance(projection, ResourceProjection)
+        }
+
+    async def open(self) -> None:
+        """Open the connection for long reads."""
+        self._slow = await sqlite.open_async(lambda: _open(self._path))
+
+    async def close(self) -> None:
+        """Release the file."""
+        self._quick.close()
+        if self._slow is not None:
+            await self._slow.close()
+
+    def forget(self, changed: dict[str, list[str]]) -> None:
+        """Drop what is kept of changed rows, and all pages."""
+        for ids in changed.values():
+            for id in ids:  # noqa: A001 - the field's name
+                self._rows.pop(id, None)
+        self._pages.clear()
+        self._pages_size = 0
+
+    def notice(self) -> None:
+        """Drop everything kept if another process changed the views since the last look, some milliseconds ago."""
+        now = self._clock()
+        if now - self._looked_at < READ_INTERVAL_S:
+            return
+        self._looked_at = now
+        version = self._quick.execute("PRAGMA data_version").fetchone()[0]
+        if version != self._file_version:
+            self._file_version = version
+            self._rows.clear()
+            self._pages.clear()
+            self._pages_size = 0
+
+    def position(self) -> int:
+        """Return how far the views are, from the file."""
+        return int(self._quick.execute("SELECT ifnull(min(position), 0) FROM projections").fetchone()[0])
+
+    def row(self, table: str, id: str) -> Row | None:  # noqa: A002 - the field's name
+        """Return one resource, deleted ones too; None when the views hold none of that id."""
+        self.notice()
+        row = self._rows.get(id)
+        if row is None:
+            found = self._quick.execute(_ROW.format(table), (id,)).fetchone()
+            if found is None:
+                return None
+            row = Row(*found)
+            if len(self._rows) >= ROWS_MAX:
+                self._rows.clear()
+            self._rows[id] = row
+        return row if _TABLES[row.kind] == table else None
+
+    def kept(self, key: Any) -> Any:
+        """Return what was kept under a key since the views last changed, or None."""
+        self.notice()
+        return self._pages.get(key)
+
+    def keep(self, key: Any, value: Any, size: int) -> None:
+        """Keep a value until the views change; ``size`` in bytes."""
+        if self._pages_size + size > PAGES_SIZE_MAX:
+            self._pages.clear()
+            self._pages_size = 0
+        self._pages[key] = value
+        self._pages_size += size
+
+    async def state(self, table: str, id: str) -> State | None:  # noqa: A002 - the field's name
+        """Return the folded state of one resource from its row."""
+        rows = await self.read(f"SELECT {', '.join(COLUMNS)} FROM {table} WHERE id = :id", {"id": id})
+        return state_of(rows[0]) if rows else None
+
+    async def read(self, text: str, parameters: dict[str, Any]) -> list[Any]:
+        """Run a query: at once where it is short, else on a thread, at most ``DEADLINE_S``."""
+        self._broken_off = False
+        try:
+            return self._quick.execute(text, parameters).fetchall()  # type: ignore[no-any-return]
+        except sqlite.OperationalError:
+            if not self._broken_off:
+                raise
+        return await self._read_slowly(text, parameters)
+
+    async def _read_slowly(self, text: str, parameters: dict[str, Any]) -> list[Any]:
+        if self._slow is None:
+            raise Unavailable(reason="the views are closed")
+        slow = self._slow
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                return await slow.run(lambda db: db.execute(text, parameters).fetchall())
+        except TimeoutError:
+            await slow.interrupt()
+            raise Unavailable(reason=f"the query took longer than {DEADLINE_S:g} s; ask for less") from None
+
+    def _break_off(self) -> int:
+        self._broken_off = True
+        return 1
+
+    async def page(self, query: Query, render: Render | None = None) -> Page:
+        """Return one page of a list. ``render``: another shape than the stored one.
+
+        Raises ``BadRequest`` for a cursor of an unknown id, or of one that the filters' user may not see.
+        """
+        where = sql.conditions(query)
+        if query.filters.duration_percentile is not None:
+            await self._add_percentile(query, where)
+        cursors = [await self._cursor(query, id) for id in (query.after, query.before)]  # noqa: A001
+        sql.bounds(query, where, *cursors)
+        if query.as_of is None and render is None:
+            page = await self._stored(query, where)
+        else:
+            page = await self._folded(query, where, render or self._projections[query.table].render)
+        rows, more = page[: query.limit], len(page) > query.limit
+        if query.backwards:
+            rows.reverse()
+        wires = [wire for _, wire in rows]
+        return Page(wires, rows[0][0] if rows else None, rows[-1][0] if rows else None, more)
+
+    async def ids(self, query: Query) -> list[str]:
+        """Return the ids of a list's rows as of now."""
+        where = sql.conditions(query)
+        text = f"SELECT id FROM {query.table} WHERE {where} ORDER BY {sql.order(query)} LIMIT :limit"
+        return [row[0] for row in await self.read(text, {**where.parameters, "limit": query.limit})]
+
+    async def _stored(self, query: Query, where: sql.Where) -> list[tuple[str, bytes]]:
+        text = f"SELECT id, wire FROM {query.table} WHERE {where} ORDER BY {sql.order(query)} LIMIT :limit"
+        return await self.read(text, {**where.parameters, "limit": query.limit + 1})
+
+    async def _folded(self, query: Query, where: sql.Where, render: Render) -> list[tuple[str, bytes]]:
+        found: list[tuple[str, bytes]] = []
+        names = ", ".join(COLUMNS)
+        chunk = query.limit + 1
+        last: Cursor | None = None
+        while len(found) <= query.limit:
+            part = sql.Where()
+            part.conditions, part.parameters = [*where.conditions], {**where.parameters, "limit": chunk}
+            if last is not None:
+                sign = "<" if query.descending != query.backwards else ">"
+                part.add(f"({query.sort}, id) {sign} (:last, :last_id)", last=last.value, last_id=last.id)
+            text = f"SELECT {names}, {query.sort} FROM {query.table} WHERE {part} ORDER BY {sql.order(query)} LIMIT :limit"
+            rows = await self.read(text, part.parameters)
+            for state in await self._as_of(query, [state_of(row[:-1]) for row in rows]):
+                found.append((state.id, render(state)))
+            if len(rows) < chunk:
+                break
+            last = Cursor(rows[-1][-1], rows[-1][0])
+            chunk = min(chunk * 2, 2000)
+        return found[: query.limit + 1]
+
+    async def _as_of(self, query: Query, rows: list[State]) -> list[State]:
+        at = query.as_of
+        if at is None:
+            return rows
+        changed = [state.id for state in rows if not _unchanged(state, at)]
+        streams = await self._streams_of(changed) if changed else {}
+        found = []
+        for state in rows:
+            then: State | None = state
+            if state.id in streams:
+                then = fold_as_of(streams[state.id], at)
+                if then is None or not sql.moving_matches(query.filters, then):
+                    continue
+            found.append(then)
+        return [state for state in found if state is not None]
+
+    async def _cursor(self, query: Query, id: str | None) -> Cursor | None:  # noqa: A002 - the field's name
+        if id is None:
+            return None
+        text = f"SELECT {query.sort}, user_id, project_id FROM {query.table} WHERE id = :id"
+        rows = await self.read(text, {"id": id})
+        filters = query.filters
+        if not rows or filters.user_id not in (None, rows[0][1]) or filters.project_id not in (None, rows[0][2]):
+            raise BadRequest(reason=f"The cursor '{id}' is not an id in this list.")
+        return Cursor(rows[0][0], id)
+
+    async def _add_percentile(self, query: Query, where: sql.Where) -> None:
+        """Keep rows that took at least as long as the percentile of all rows that match the other filters."""
+        if query.as_of is not None:
+            raise BadRequest(reason="duration_percentile cannot be combined with as_of.")
+        count = f"SELECT count(*) FROM {query.table} WHERE {where} AND duration_ns IS NOT NULL"
+        total = (await self.read(count, where.parameters))[0][0]
+        rank = max(0, -(-total * (query.filters.duration_percentile or 0) // 100) - 1)
+        text = (
+            f"SELECT duration_ns FROM {query.table} WHERE {where} AND duration_ns IS NOT NULL "
+            "ORDER BY duration_ns LIMIT 1 OFFSET :rank"
+        )
+        rows = await self.read(text, {**where.parameters, "rank": rank})
+        where.add("duration_ns >= :percentile", percentile=rows[0][0] if rows else 0)
+
+
+def fold_as_of(events: Sequence[Recorded], at: AsOf) -> State | None:
+    """Fold a stream to a point in history; None when it did not exist then or was deleted."""
+    state = states.as_of(events, position=at.position, time_us=at.time_us)
+    return None if state is None or state.deleted_us is not None else state
+
+
+def _unchanged(state: State, at: AsOf) -> bool:
+    changed = state.changed_position if at.time_us is None else state.changed_us
+    return changed <= at.value
+
+
+_TABLES = {"job": "jobs", "run": "runs", "batch": "batches"}
+
+
+def _open(path: Path) -> Any:
+    return sqlite.connect(path, read_only=True, cache_mib=64)
+
+

@@ -1,0 +1,1 @@
+"""Job Ledger's outside: the HTTP server and the command line."""

@@ -1,0 +1,136 @@
+"""The server: one ledger, its views, and the way of a request through routing, access, handler, answer and log."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from ledger.errors import LedgerError
+from ledger.ledger import Ledger, wall_clock_us
+from ledger.tokens import ACCESS_TYPES, Access
+from projections.engine import Engine, Progress, views_path
+from projections.views import Views
+from server import problems
+from server.auth import authenticate
+from server.config import Config
+from server.exchange import Exchange
+from server.expiry import Expiry
+from server.routes import agents, batches, health, jobs, log as log_routes, runs, tokens
+from server.routing import Router, routes_of
+
+NOTICE_INTERVAL_S = 0.005
+"""How old this process's knowledge of others' appends may be when a request is let in: revoking works at once."""
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+
+log = structlog.get_logger("server")
+access_log = structlog.get_logger("access")
+ROUTER = Router(routes_of(jobs, runs, batches, agents, log_routes, tokens, health))
+
+
+class App:
+    """A server on one ledger file. ``open`` it, give ``handle`` to aiohttp, ``close`` it."""
+
+    def __init__(self, config: Config, *, clock: Callable[[], int] = wall_clock_us) -> None:
+        self.config = config
+        self.ledger = Ledger.open(config.db, clock=clock)
+        self.engine = Engine(self.ledger, views_path(config.db))
+        self.access = Access()
+        self.views: Views
+        self.expiry: Expiry
+        self.on_fatal: Callable[[BaseException], None] = lambda error: None
+        """Called when a task that the server needs has died."""
+        self._tasks: list[asyncio.Task[None]] = []
+        self._prefix = secrets.token_hex(6)
+        self._requests = 0
+        self._noticed_at = 0.0
+        self._loop_time = asyncio.get_running_loop().time
+
+    async def open(self, progress: Progress | None = None) -> None:
+        """Open the ledger, bring the views up to it, and start following it."""
+        await self.ledger.__aenter__()
+        self.ledger.listen(self.access.apply)
+        self.access.apply(await self.ledger.store.scan(0, 1_000_000, ACCESS_TYPES))
+        await self.engine.open(progress)
+        self.views = Views(self.engine.path, self.ledger.store.streams)
+        await self.views.open()
+        self.engine.on_changed = self.views.forget
+        self.engine.start()
+        self.expiry = Expiry(self.ledger, self.views)
+
+    def start_beats(self) -> None:
+        """Start what runs by the clock."""
+        self._own(self.expiry.run(), "expiry")
+
+    def _own(self, work: Coroutine[Any, Any, None], name: str) -> None:
+        task = asyncio.create_task(work, name=name)
+        task.add_done_callback(self._ended)
+        self._tasks.append(task)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("task.died", task=task.get_name(), error=repr(error), exc_info=error)
+            self.on_fatal(error)
+
+    async def close(self) -> None:
+        """Stop the beats, answer what was taken on, release the files."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.ledger.close_writer()
+        await self.engine.close()
+        await self.views.close()
+        await self.ledger.close()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request."""
+        started = time.perf_counter()
+        exchange = Exchange(self, request, self._request_id(request))
+        pattern = ""
+        response: web.StreamResponse
+        try:
+            if self._loop_time() - self._noticed_at > NOTICE_INTERVAL_S:
+                await self._notice()
+            route, values = ROUTER.find(request.method, request.rel_url.raw_path)
+            pattern = route.pattern
+            if route.scope is not None:
+                exchange.caller = authenticate(request.headers, self.access, self.ledger.clock(), route.scope)
+            response = await route.handler(exchange, *values)
+        except LedgerError as error:
+            response = problems.to_response(error, exchange.request_id)
+        except ConnectionError:
+            raise
+        except Exception as error:
+            log.error("request.failed", request_id=exchange.request_id, route=pattern, exc_info=error)
+            response = problems.to_response(error, exchange.request_id)
+        response.headers["X-Request-Id"] = exchange.request_id
+        access_log.info(
+            "request",
+            request_id=exchange.request_id,
+            method=request.method,
+            route=pattern or request.rel_url.raw_path[:200],
+            resource=exchange.resource,
+            status=response.status,
+            user=exchange.caller.user_id if exchange.caller.token_id else "",
+            token=exchange.caller.token_id,
+            by=exchange.caller.by,
+            duration_ms=round((time.perf_counter() - started) * 1000, 3),
+        )
+        return response
+
+    async def _notice(self) -> None:
+        self._noticed_at = self._loop_time()
+        await self.ledger.refresh()
+
+    def _request_id(self, request: web.BaseRequest) -> str:
+        given = request.headers.get("X-Request-Id")
+        if given is not None and _REQUEST_ID.fullmatch(given):
+            return given
+        self._requests += 1
+        return f"req-{self._prefix}-{self._requests:x}"

@@ -1,0 +1,90 @@
+"""Who asks, and what they may do: bearer tokens with scopes, admins who act for others, projects (contract 3, Auth)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from ledger import ids
+from ledger.errors import invalid
+from ledger.tokens import Grant, is_well_formed
+from server.problems import Forbidden, Unauthorized
+
+
+class Caller(msgspec.Struct, frozen=True):
+    """Who a request is from. ``user_id`` is whom it acts for; ``by`` is the admin who does so, where that is another.
+
+    ``sees_all``: an admin who acts for nobody sees every user's rows. ``project_id``: reads and writes are limited to it.
+    """
+
+    user_id: str
+    token_id: str
+    scopes: frozenset[str]
+    project_id: str | None
+    sees_all: bool
+    by: str | None = None
+
+    def may_see(self, user_id: str, project_id: str | None) -> bool:
+        """Tell whether a resource of this owner and project exists for the caller."""
+        return (self.sees_all or user_id == self.user_id) and self.project_id in (None, project_id)
+
+    @property
+    def owner_filter(self) -> str | None:
+        """The user that lists are limited to, None for all."""
+        return None if self.sees_all else self.user_id
+
+
+class Tokens(Protocol):
+    """Where tokens are looked up."""
+
+    def find(self, token: str, now_us: int) -> Grant | None:
+        """Return the grant of a token in force."""
+
+
+def authenticate(headers: Mapping[str, str], tokens: Tokens, now_us: int, scope: str) -> Caller:
+    """Return who asks. Raises ``Unauthorized`` (401) without a token in force, ``Forbidden`` (403) without the scope."""
+    header = headers.get("Authorization")
+    if header is None:
+        raise Unauthorized(reason="Send a token: Authorization: Bearer jl_… (make one with `jobledger token create`).")
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise Unauthorized(reason="The Authorization header is not of the form 'Bearer TOKEN'.")
+    grant = tokens.find(token, now_us)
+    if grant is None:
+        known = is_well_formed(token)
+        raise Unauthorized(reason="The token is not in force." if known else "The token is mistyped or cut off.")
+    if scope not in grant.scopes and "admin" not in grant.scopes:
+        raise Forbidden(reason=f"This needs a token with the scope '{scope}'.")
+    return _caller(grant, headers)
+
+
+def _caller(grant: Grant, headers: Mapping[str, str]) -> Caller:
+    is_admin = "admin" in grant.scopes
+    user_id, by = grant.user_id, None
+    asked = headers.get("user_id")
+    if asked is not None and asked != user_id:
+        if not is_admin:
+            raise Forbidden(reason="The user_id header names another user; only an admin may act for one.")
+        user_id, by = ids.parse(asked, "user", where="header user_id"), grant.user_id
+    project = headers.get("X-Project-Id") or headers.get("X-Project")
+    if project is not None:
+        ids.label(project, "header X-Project-Id")
+        if grant.project_id not in (None, project):
+            raise Forbidden(reason="The token belongs to another project.")
+    return Caller(user_id, grant.id, grant.scopes, project or grant.project_id, is_admin and asked is None, by)
+
+
+def check_admin(caller: Caller, what: str) -> None:
+    """Raise ``Forbidden`` unless the caller is an admin."""
+    if "admin" not in caller.scopes:
+        raise Forbidden(reason=f"{what} needs a token with the scope 'admin'.")
+
+
+def check_scopes(scopes: list[str]) -> list[str]:
+    """Return scopes that a token may have, sorted; raise ``InvalidInput`` for others."""
+    known = ("read", "write", "admin")
+    if not scopes or any(scope not in known for scope in scopes):
+        raise invalid("scopes", "must name at least one of read, write and admin", list(known))
+    return sorted(set(scopes), key=known.index)

@@ -1,0 +1,50 @@
+"""The command line: ``jobledger COMMAND``. Every command works on the file, without a server or beside a running one."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from ledger.errors import LedgerError
+from server.cli import maintenance, reading, serving, tokens, transfer
+
+EXAMPLES = """
+\b
+Examples:
+  jobledger serve                                   the server on ./ledger.db
+  jobledger import jobs.swf.gz --format swf         a foreign history
+  jobledger show job-…  |  log job-…  |  replay job-…
+  jobledger verify                                  is the record whole and true?
+"""
+
+
+@click.group(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="jobledger", prog_name="jobledger")
+def cli() -> None:
+    """Job Ledger: the history of jobs, runs and batches that can be believed."""
+
+
+for command in (*serving.COMMANDS, *transfer.COMMANDS, *reading.COMMANDS, *maintenance.COMMANDS, *tokens.COMMANDS):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """Run the command line. Exit 0: good; 1: the check found something wrong; 2: wrong usage or unreadable input."""
+    try:
+        sys.exit(cli.main(standalone_mode=False))
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except LedgerError as error:
+        click.echo(f"jobledger: {error}", err=True)
+        sys.exit(2)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(0)
+    except OSError as error:
+        click.echo(f"jobledger: {error}", err=True)
+        sys.exit(2)

@@ -1,0 +1,88 @@
+"""What the commands share: options, output, and opening a ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ledger.errors import invalid
+from ledger.sqlite import SqliteStore
+from ledger.times import from_text
+from projections.history import AsOf
+
+T = TypeVar("T")
+
+db_option = click.option(
+    "--db",
+    type=click.Path(path_type=Path, dir_okay=False),
+    envvar="JOBLEDGER_DB",
+    default=Path("ledger.db"),
+    show_default=True,
+    help="The ledger's file.  [env: JOBLEDGER_DB]",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, for programs.")
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine to its end."""
+    return asyncio.run(work)
+
+
+def out() -> Console:
+    """Return the console for results: plain text when stdout is no terminal, and never cut off then."""
+    width = None if sys.stdout.isatty() else 100_000
+    return Console(width=width, highlight=False, markup=False, emoji=False)
+
+
+def say_json(value: Any) -> None:
+    """Print a value as one line of JSON."""
+    click.echo(msgspec.json.encode(value).decode())
+
+
+def clean(text: object) -> str:
+    """Return text that a terminal shows and never obeys: control characters become their escapes."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
+
+
+def bar(unit: str) -> Progress:
+    """Return a progress bar on stderr, quiet when that is no terminal."""
+    console = Console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def point(text: str | None, option: str) -> AsOf | None:
+    """Return the point in history that an option names: a position or a time."""
+    if text is None:
+        return None
+    if text.isascii() and text.isdigit():
+        if len(text) > 18:
+            raise invalid(option, "is beyond any position")
+        return AsOf(position=int(text))
+    return AsOf(time_us=from_text(text, option))
+
+
+@asynccontextmanager
+async def reading(db: Path) -> AsyncIterator[SqliteStore]:
+    """Open a ledger file to read, without writing to it."""
+    store = await SqliteStore.open(db, read_only=True)
+    try:
+        yield store
+    finally:
+        await store.close()

@@ -1,0 +1,143 @@
+"""``jobledger log``, ``show`` and ``replay``: one history, from the file alone."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+from rich.table import Table
+
+from ledger import cloudevents, ids, upcast
+from ledger.errors import NotFound
+from ledger.events import Recorded
+from ledger.state import State, evolve
+from ledger.times import to_text
+from projections import jobs, runs
+from projections.history import AsOf
+from projections.views import fold_as_of
+from server.cli.options import clean, db_option, json_option, out, point, reading, run, say_json
+
+at_option = click.option("--at", "when", help="As of a position, or of a time such as 2026-11-22T14:03:00Z.")
+
+
+async def _history(db: Path, id: str) -> tuple[str, list[Recorded]]:  # noqa: A002 - the argument's name
+    ids.parse(id, "job", "run", "token")
+    async with reading(db) as store:
+        events = await store.stream(id)
+        if not events:
+            raise NotFound(what=id.partition("-")[0], id=id)
+        return store.name, events
+
+
+def _object(state: State) -> dict[str, Any]:
+    render = runs.render if state.kind == "run" else jobs.render
+    shown: dict[str, Any] = msgspec.json.decode(render(state))
+    return shown
+
+
+def _data(event: Recorded) -> str:
+    return "(erased)" if event.data is None else event.data.decode("utf-8", "replace")
+
+
+@click.command()
+@db_option
+@json_option
+@click.argument("id")
+def log(db: Path, as_json: bool, id: str) -> None:  # noqa: A002
+    """Show every event of a job, run or batch: what happened, when, by whom.
+
+    \b
+    Example:
+      jobledger log job-6f9c2a7e-3a52-4c1e-9d52-0f4c9a1b7d11
+    """
+    name, events = run(_history(db, id))
+    if as_json:
+        lines = b",".join(cloudevents.encode(event, name) for event in events)
+        click.echo(f"[{lines.decode()}]")
+        return
+    table = Table("position", "version", "time", "type", "actor", "data", box=None)
+    for event in events:
+        row = (event.position, event.version, to_text(event.time), event.type, event.actor, _data(event))
+        table.add_row(*(clean(each) for each in row))
+    out().print(table)
+
+
+@click.command()
+@db_option
+@json_option
+@at_option
+@click.argument("id")
+def show(db: Path, as_json: bool, when: str | None, id: str) -> None:  # noqa: A002
+    """Show a job, run or batch as it is now, or as of any point in history.
+
+    \b
+    Examples:
+      jobledger show job-6f9c…
+      jobledger show job-6f9c… --at 2026-11-22T03:00:00Z
+    """
+    _, events = run(_history(db, id))
+    state = fold_as_of(events, point(when, "--at") or AsOf(position=events[-1].position))
+    if state is None:
+        raise NotFound(what=id.partition("-")[0], id=f"{id}{f' as of {when}' if when else ' (it was deleted)'}")
+    if as_json:
+        say_json(_object(state))
+        return
+    table = Table(box=None, show_header=False)
+    for name, value in _object(state).items():
+        text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
+        table.add_row(name, clean(text))
+    out().print(table)
+
+
+@click.command()
+@db_option
+@json_option
+@at_option
+@click.argument("id")
+def replay(db: Path, as_json: bool, when: str | None, id: str) -> None:  # noqa: A002
+    """Show the state after each event, and what that event changed.
+
+    \b
+    Example:
+      jobledger replay run-6f9c…
+    """
+    _, events = run(_history(db, id))
+    at = point(when, "--at")
+    frames = list(_frames(events, at))
+    if as_json:
+        say_json([{"position": event.position, "type": event.type, "state": now, "changed": changed}
+                  for event, now, changed in frames])  # fmt: skip
+        return
+    console = out()
+    for event, now, changed in frames:
+        status = now["status"] if now else ""
+        console.print(f"{event.position}  {to_text(event.time)}  {clean(event.type)}  by {clean(event.actor)}  → {status}")
+        for name, (before, after) in changed.items():
+            old, new = (msgspec.json.encode(value).decode() for value in (before, after))
+            console.print(f"    {name}: {clean(old)} → {clean(new)}")
+
+
+def _frames(
+    events: list[Recorded], at: AsOf | None
+) -> list[tuple[Recorded, dict[str, Any] | None, dict[str, tuple[Any, Any]]]]:
+    state: State | None = None
+    shown: dict[str, Any] = {}
+    frames = []
+    for event in events:
+        state = evolve(copy.copy(state), event, upcast.fact(event))
+        reached = event.position if at is None or at.time_us is None else (state.effective_us if state else event.time)
+        if at is not None and reached > at.value:
+            break
+        now = _object(state) if state is not None else None
+        changed = {
+            name: (shown.get(name), value) for name, value in (now or {}).items() if value != shown.get(name)
+        }
+        frames.append((event, now, changed))
+        shown = now or {}
+    return frames
+
+
+COMMANDS = (log, show, replay)

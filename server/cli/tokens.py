@@ -1,0 +1,96 @@
+"""``jobledger token create | list | revoke``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.table import Table
+
+from ledger import ids
+from ledger.ids import SYSTEM_USER
+from ledger.ledger import Ledger
+from ledger.tokens import ACCESS_TYPES, Access
+from server.auth import check_scopes
+from server.cli.options import db_option, json_option, out, reading, run, say_json
+from server.grants import grant, revoke as revoke_token
+from server.routes.tokens import DAYS_MAX, show
+
+
+@click.group()
+def token() -> None:
+    """Make, list and revoke access tokens."""
+
+
+@token.command()
+@db_option
+@json_option
+@click.option("--user", default=None, help="Whose token: user-<uuid4>; a new user when not given.")
+@click.option("--scopes", default="read,write", show_default=True, help="Comma list of read, write, admin.")
+@click.option("--project", default=None, help="Limit the token to one project.")
+@click.option("--expires", "days", type=click.FloatRange(0, DAYS_MAX, min_open=True), help="Days until it expires.")
+def create(db: Path, as_json: bool, user: str | None, scopes: str, project: str | None, days: float | None) -> None:
+    """Make a token and print it, alone and this once; only its SHA-256 is kept.
+
+    \b
+    Example:
+      jobledger token create --scopes read --expires 30
+    """
+    owner = ids.make("user") if user is None else ids.parse(user, "user", where="--user")
+    wanted = check_scopes([scope.strip() for scope in scopes.split(",")])
+    bound = None if project is None else ids.label(project, "--project")
+
+    async def work() -> tuple[str, str]:
+        async with Ledger.open(db) as ledger:
+            return await grant(
+                ledger, user_id=owner, scopes=wanted, project_id=bound, expires_days=days, actor=SYSTEM_USER
+            )
+
+    made, token_id = run(work())
+    if as_json:
+        say_json({"id": token_id, "token": made, "user": owner, "scopes": wanted})
+    else:
+        click.echo(made)
+
+
+async def _load(db: Path) -> Access:
+    access = Access()
+    async with reading(db) as store:
+        access.apply(await store.scan(0, 1_000_000, ACCESS_TYPES))
+    return access
+
+
+@token.command(name="list")
+@db_option
+@json_option
+def list_tokens(db: Path, as_json: bool) -> None:
+    """List the tokens that are not revoked."""
+    known = [show(each) for each in run(_load(db)).all()]
+    if as_json:
+        say_json(known)
+        return
+    table = Table("id", "user", "scopes", "project", "granted", "expires", box=None)
+    for each in known:
+        scopes = ",".join(each["scopes"])
+        table.add_row(
+            each["id"], each["user"], scopes, each["project"] or "", each["granted_at"], each["expires_at"] or "never"
+        )
+    out().print(table)
+
+
+@token.command()
+@db_option
+@click.argument("token_id")
+def revoke(db: Path, token_id: str) -> None:
+    """Take a token out of force, at once, also for open connections of a running server."""
+    ids.parse(token_id, "token", where="token id")
+
+    async def work() -> None:
+        async with Ledger.open(db) as ledger:
+            await revoke_token(ledger, token_id, actor=SYSTEM_USER)
+
+    run(work())
+    click.echo(f"{token_id} is revoked")
+
+
+COMMANDS = (token,)

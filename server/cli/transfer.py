@@ -1,0 +1,180 @@
+"""``jobledger import``, ``export`` and ``backup``: histories into the ledger and out of it."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import click
+import msgspec
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.console import Console
+
+from ledger import archive, engine
+from ledger.errors import Unreadable
+from ledger.ledger import Ledger
+from projections.engine import Engine, views_path
+from server.cli.options import db_option, json_option, reading, run, say_json
+
+
+@click.command(name="import")
+@db_option
+@json_option
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@click.option("--format", "format_", type=click.Choice(archive.FORMATS), default="jobledger", show_default=True)
+@click.option("--rejects", type=click.Path(path_type=Path, dir_okay=False), help="Where refused lines go, with reasons.")
+def import_(db: Path, as_json: bool, files: tuple[Path, ...], format_: str, rejects: Path | None) -> None:
+    """Import histories from FILES (plain or .gz). The same file twice adds nothing.
+
+    What a rule refuses goes to the rejects file as JSON lines with file, line, reason and text. Statuses that the source
+    never showed but the rules need are added and marked `imputed`. A whole export (`--format jobledger`) into an empty
+    ledger restores it: same positions, times and tree root.
+
+    \b
+    Examples:
+      jobledger import SDSC-BLUE-2000-4.2-cln.swf.gz --format swf
+      jobledger import part-000*.csv.gz --format google-2011 --rejects rejects.jsonl
+    """
+    started = time.perf_counter()
+    tally = run(_import(db, files, format_, rejects))
+    seconds = time.perf_counter() - started
+    tally["events_per_s"] = round((tally["appended"] + tally["duplicate"]) / seconds)
+    if as_json:
+        say_json(tally)
+        return
+    click.echo(f"appended  {tally['appended']:>10,}\nduplicate {tally['duplicate']:>10,}")
+    where = f"  (see {rejects})" if rejects and tally["rejected"] else ""
+    click.echo(f"rejected  {tally['rejected']:>10,}{where}\n{tally['events_per_s']:,} events/s")
+
+
+async def _import(db: Path, files: tuple[Path, ...], format_: str, rejects: Path | None) -> dict[str, Any]:
+    tally = {"appended": 0, "duplicate": 0, "rejected": 0}
+    refused: IO[bytes] | None = None
+    try:
+        async with Ledger.open(db) as ledger:
+            for path in files:
+                with _bar(path) as (progress, task), path.open("rb") as raw:
+                    source = path.name.removesuffix(".gz")
+                    async for part in archive.load(ledger, _lines(raw, path), format_, source):
+                        tally["appended"] += part.appended
+                        tally["duplicate"] += part.duplicate
+                        tally["rejected"] += len(part.rejects)
+                        if part.rejects:
+                            refused = refused or (rejects.open("wb") if rejects else None)
+                            _write_rejects(refused, path, part.rejects)
+                        progress.update(task, completed=raw.tell())
+            await _catch_up(ledger, db)
+    finally:
+        if refused is not None:
+            refused.close()
+    return tally
+
+
+class _bar:  # noqa: N801 - reads as a function
+    """A progress bar over the bytes of a file, quiet when stderr is no terminal."""
+
+    def __init__(self, path: Path) -> None:
+        console = Console(stderr=True)
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=console, disable=not console.is_terminal)
+        self._task = self._progress.add_task(path.name, total=path.stat().st_size)
+
+    def __enter__(self) -> tuple[Progress, Any]:
+        self._progress.start()
+        return self._progress, self._task
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+
+def _lines(raw: IO[bytes], path: Path) -> Iterator[bytes]:
+    try:
+        if raw.peek(2)[:2] == b"\x1f\x8b":  # type: ignore[attr-defined] - a buffered reader
+            with gzip.GzipFile(fileobj=raw) as unpacked:
+                yield from unpacked
+        else:
+            yield from raw
+    except (gzip.BadGzipFile, EOFError) as error:
+        raise Unreadable(path=path, reason=f"it is a damaged gzip file: {error}") from error
+
+
+def _write_rejects(file: IO[bytes] | None, path: Path, rejects: tuple[Any, ...]) -> None:
+    for reject in rejects:
+        line = {"file": path.name, "line": reject.line, "reason": reject.reason, "text": reject.text}
+        if file is not None:
+            file.write(msgspec.json.encode(line) + b"\n")
+
+
+async def _catch_up(ledger: Ledger, db: Path) -> None:
+    views = Engine(ledger, views_path(db))
+    await views.open()
+    await views.close()
+
+
+@click.command()
+@db_option
+@click.option("--stream", help="Only the events of this job, run or batch.")
+@click.option("--after", type=click.IntRange(0), default=0, show_default=True, help="Only above this position.")
+@click.option("--out", "target", type=click.Path(path_type=Path, dir_okay=False), help="File to write; stdout when not given.")
+def export(db: Path, stream: str | None, after: int, target: Path | None) -> None:
+    """Write the log as CloudEvents, one JSON object a line. `import` restores a whole export to the letter.
+
+    \b
+    Example:
+      jobledger export --out ledger.jsonl && jobledger import ledger.jsonl --db copy.db
+    """
+    if target is None:
+        run(_export(db, stream, after, sys.stdout.buffer))
+        return
+    partial = target.with_name(f"{target.name}.partial")
+    with partial.open("wb") as file:
+        run(_export(db, stream, after, file))
+    partial.replace(target)
+
+
+async def _export(db: Path, stream: str | None, after: int, file: IO[bytes]) -> None:
+    async with reading(db) as store:
+        async for lines in archive.dump(store, after=after, stream=stream):
+            if lines:
+                file.write(b"\n".join(lines) + b"\n")
+    file.flush()
+
+
+@click.command()
+@db_option
+@click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
+def backup(db: Path, target: Path) -> None:
+    """Copy the ledger to TARGET, whole and consistent, also while servers write to it.
+
+    \b
+    Example:
+      jobledger backup /backups/ledger-2026-11-22.db
+    """
+    if target.exists():
+        raise click.UsageError(f"{target} exists; name a new file.")
+    if not db.exists():
+        raise Unreadable(path=db, reason="there is no such file")
+    partial = target.with_name(f"{target.name}.partial")
+    partial.unlink(missing_ok=True)
+    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT, 0o600))
+    source = engine.connect(db, read_only=True)
+    copy = engine.connect(partial, read_only=False)
+    try:
+        source.backup(copy, pages=4096)
+        copy.execute("PRAGMA journal_mode = DELETE")
+        size = copy.execute("SELECT size FROM head").fetchone()[0]
+    except engine.Error as error:
+        raise Unreadable(path=db, reason=str(error)) from error
+    finally:
+        copy.close()
+        source.close()
+    partial.replace(target)
+    click.echo(f"{target}: {size:,} events")
+
+
+COMMANDS = (import_, export, backup)

@@ -1,0 +1,27 @@
+"""What a server is told at its start, with the limits it keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+MIB = 1024 * 1024
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Where to listen and what to serve. Sizes in bytes, times in seconds."""
+
+    db: Path = Path("ledger.db")
+    host: str = "127.0.0.1"
+    port: int = 8283
+    command_size_max: int = MIB
+    """One command's body; the longest single message in the real data has 25 KiB."""
+    bulk_size_max: int = 64 * MIB
+    """One bulk append's body: about 200,000 events."""
+    body_timeout_s: float = 30.0
+    """How long a body may take to arrive."""
+    wait_timeout_s: float = 10.0
+    """How long a request waits for the views to have a position."""
+    stop_timeout_s: float = 30.0
+    """How long a stop waits for requests under way."""

@@ -1,0 +1,173 @@
+"""One request and its answer: what handlers see of HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from ledger.commands import Context, Receipt
+from ledger.errors import NotFound, invalid
+from ledger.ids import SYSTEM_USER
+from ledger.state import State
+from ledger.times import check_range, from_text
+from server.auth import Caller
+from server.params import Params, parse_body
+from server.problems import PayloadTooLarge, SlowBody
+
+if TYPE_CHECKING:
+    from server.app import App
+
+S = TypeVar("S", bound=msgspec.Struct)
+KEY_SIZE_MAX = 255
+"""Characters of an idempotency key."""
+_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
+_ETAG = re.compile(r'\s*(?:(W/)?"([^"]*)"|(\*))\s*(?:,|$)')
+JSON = "application/json"
+NOBODY = Caller(SYSTEM_USER, "", frozenset(), None, False)
+
+
+class Exchange:
+    """A request, who sent it, and the services that answer it."""
+
+    __slots__ = ("app", "body_digest", "caller", "project_seen", "request", "request_id", "resource")
+
+    def __init__(self, app: App, request: web.BaseRequest, request_id: str) -> None:
+        self.app = app
+        self.request = request
+        self.request_id = request_id
+        self.caller = NOBODY
+        self.resource = ""
+        self.body_digest = b""
+
+    @property
+    def params(self) -> Params:
+        """The query parameters; ask for each that the route knows, then ``done``."""
+        return Params(self.request.query)
+
+    def no_params(self) -> None:
+        """Refuse any query parameter."""
+        if self.request.query_string:
+            self.params.done()
+
+    async def body(self, shape: type[S]) -> S:
+        """Return the JSON body of a command in the shape."""
+        return parse_body(await self.raw_body(self.app.config.command_size_max), shape)
+
+    async def raw_body(self, size_max: int) -> bytes:
+        """Return the body. Raises ``PayloadTooLarge`` before reading more than ``size_max`` bytes of it."""
+        chunks = [chunk async for chunk in self.body_chunks(size_max)]
+        raw = b"".join(chunks)
+        self.body_digest = hashlib.sha256(raw).digest()
+        return raw
+
+    async def body_chunks(self, size_max: int) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives, within the size and time limits."""
+        declared = self.request.content_length
+        if declared is not None and declared > size_max:
+            raise PayloadTooLarge(limit=size_max)
+        size = 0
+        timeout_s = self.app.config.body_timeout_s
+        try:
+            async with asyncio.timeout(timeout_s):
+                async for chunk in self.request.content.iter_any():
+                    size += len(chunk)
+                    if size > size_max:
+                        raise PayloadTooLarge(limit=size_max)
+                    yield chunk
+        except TimeoutError:
+            raise SlowBody(timeout_s=timeout_s) from None
+
+    def context(self, time: str | None = None) -> Context:
+        """Return who asks for a change, when it happened, and under which idempotency key."""
+        key = self.idempotency_key()
+        return Context(
+            actor=self.caller.user_id,
+            time_us=None if time is None else check_range(from_text(time), "time"),
+            key=key,
+            digest=self._digest() if key else "",
+            correlation=self.request_id,
+            sees=self.sees,
+        )
+
+    def sees(self, state: State) -> bool:
+        """Tell whether a resource exists for the caller."""
+        return self.caller.may_see(state.user_id, state.project_id)
+
+    def idempotency_key(self) -> str | None:
+        """Return the Idempotency-Key of a POST or PATCH."""
+        key = self.request.headers.get("Idempotency-Key")
+        if key is None or self.request.method not in ("POST", "PATCH"):
+            return None
+        if len(key) > KEY_SIZE_MAX or not _KEY.fullmatch(key):
+            raise invalid("header Idempotency-Key", f"must have 1 to {KEY_SIZE_MAX} visible ASCII characters")
+        return key
+
+    def _digest(self) -> str:
+        caller, path = self.caller, self.request.rel_url.raw_path.rstrip("/")
+        head = "\n".join((self.request.method, path, caller.user_id, caller.project_id or ""))
+        return hashlib.sha256(head.encode() + b"\n" + self.body_digest).hexdigest()
+
+    def if_match(self) -> tuple[int, ...] | None:
+        """Return the versions that If-Match allows; None when it allows any."""
+        header = self.request.headers.get("If-Match")
+        if header is None:
+            return None
+        found = _ETAG.findall(header)
+        if not found or any(star for _, _, star in found):
+            if header.strip() == "*":
+                return None
+            raise invalid("header If-Match", f"'{header[:40]}' is not a list of ETags", '"<version>"')
+        return tuple(int(tag) for weak, tag, _ in found if not weak and tag.isascii() and tag.isdigit())
+
+    def matches(self, version: int) -> bool:
+        """Tell whether If-None-Match names the version, so that 304 is the answer."""
+        header = self.request.headers.get("If-None-Match")
+        if header is None:
+            return False
+        return header.strip() == "*" or any(tag == str(version) for _, tag, _ in _ETAG.findall(header))
+
+    async def wait_for_position(self) -> None:
+        """Wait until the views have what ``Ledger-Position`` names."""
+        header = self.request.headers.get("Ledger-Position")
+        if header is None:
+            return
+        if not (header.isascii() and header.isdigit() and len(header) < 19):
+            raise invalid("header Ledger-Position", f"'{header[:40]}' is not a position", "an integer from 0")
+        await self.app.engine.wait_for(int(header), self.app.config.wait_timeout_s)
+
+    def resource_answer(self, wire: bytes, version: int) -> web.Response:
+        """Return a resource with its ETag, or 304 when the client has it."""
+        etag = f'"{version}"'
+        if self.matches(version):
+            return web.Response(status=304, headers={"ETag": etag})
+        return web.Response(body=wire, headers={"Content-Type": JSON, "ETag": etag})
+
+    async def command_answer(self, receipt: Receipt, wire: bytes, *, status: int = 200, location: str = "") -> web.Response:
+        """Return what a command led to, once this node's views have it."""
+        await self.app.engine.wait_for(receipt.position, self.app.config.wait_timeout_s)
+        headers = {"Content-Type": JSON, "Ledger-Position": str(receipt.position)}
+        if receipt.state is not None:
+            headers["ETag"] = f'"{receipt.state.etag}"'
+        if location:
+            headers["Location"] = location
+        if receipt.prior is not None:
+            headers["Idempotency-Replayed"] = "true"
+        return web.Response(status=status, body=wire, headers=headers)
+
+
+def json_answer(value: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """Return a value as JSON."""
+    return web.Response(status=status, body=msgspec.json.encode(value), headers={"Content-Type": JSON, **(headers or {})})
+
+
+def state_of(receipt: Receipt, id: str) -> State:  # noqa: A002 - the field's name
+    """Return the state that a command led to."""
+    if receipt.state is None:
+        raise NotFound(what=id.partition("-")[0], id=id)
+    return receipt.state

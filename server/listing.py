@@ -1,0 +1,181 @@
+"""Lists: from query parameters to a page of stored wire bytes, kept until the views change (contract 3, Lists)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urlencode
+
+import msgspec
+from aiohttp import web
+
+from ledger import ids
+from ledger.errors import BadRequest, NotFound, invalid
+from ledger.transitions import STOP_REASONS, statuses
+from projections import jobs
+from projections.history import AsOf
+from projections.query import Filters, Query
+from projections.resources import Render
+from projections.views import Page
+from server.exchange import JSON, Exchange
+from server.params import Params
+
+LIMIT_MAX = 1000
+LIMIT_DEFAULT = 100
+LIMIT_ACTIVE = 50
+DURATION_MAX_NS = 2**63 - 1
+
+
+class Listing(msgspec.Struct, frozen=True, kw_only=True):
+    """What a list route has of its own."""
+
+    table: str
+    kind: str
+    filters: Callable[[Params], Filters]
+    id_kind: str = "job"
+    active: bool = False
+    by_duration: bool = False
+    job_types: bool = False
+
+
+async def answer(exchange: Exchange, listing: Listing) -> web.Response:
+    """Return the page that the request asks for."""
+    await exchange.wait_for_position()
+    views = exchange.app.views
+    caller = exchange.caller
+    key = (exchange.request.rel_url.raw_path_qs, caller.owner_filter, caller.project_id)
+    kept = views.kept(key)
+    if kept is None:
+        query, render = await _query(exchange, listing)
+        page = await views.page(query, render)
+        link = _link(exchange, query, page)
+        body = b"[" + b",".join(page.wires) + b"]"
+        kept = {"Content-Type": JSON, "Link": link} if link else {"Content-Type": JSON}, body
+        if query.as_of is None:
+            views.keep(key, kept, len(body) + 500)
+    return web.Response(body=kept[1], headers=kept[0])
+
+
+async def _query(exchange: Exchange, listing: Listing) -> tuple[Query, Render | None]:
+    params = exchange.params
+    table, kind, render = listing.table, listing.kind, None
+    if listing.job_types:
+        asked = params.choice("job_type", ("job", "run", "batch")) or "job"
+        table, kind = {"job": "jobs", "run": "runs", "batch": "batches"}[asked], asked
+        render = jobs.render if asked == "run" else None
+    filters = listing.filters(params)
+    filters = msgspec.structs.replace(filters, user_id=exchange.caller.owner_filter, **_project(params, exchange))
+    query = Query(
+        table=table,
+        filters=filters,
+        descending=_descending(params, listing),
+        by_duration=params.choice("order_by", ("created_at", "duration") if listing.by_duration else ("created_at",))
+        == "duration",
+        after=_cursor(params, "after", kind),
+        before=_cursor(params, "before", kind),
+        limit=params.integer("limit", 1, LIMIT_MAX, LIMIT_ACTIVE if listing.active else LIMIT_DEFAULT) or 1,
+        as_of=params.as_of(),
+    )
+    if listing.active:
+        query = msgspec.structs.replace(query, filters=msgspec.structs.replace(filters, active=True))
+    params.done()
+    if query.as_of is not None:
+        await check_as_of(exchange, query.as_of)
+        if query.by_duration:
+            raise BadRequest(reason="order_by=duration cannot be combined with as_of: durations were others then.")
+    return query, render
+
+
+def _project(params: Params, exchange: Exchange) -> dict[str, str]:
+    bound = exchange.caller.project_id
+    asked = params.text("project_id") if "project_id" in params else None
+    if bound is not None and asked not in (None, bound):
+        raise NotFound(what="project", id=asked)
+    chosen = bound if bound is not None else asked
+    return {} if chosen is None else {"project_id": chosen}
+
+
+def _descending(params: Params, listing: Listing) -> bool:
+    order = params.choice("order", ("asc", "desc"))
+    ascending = params.boolean("ascending")
+    if order is not None:
+        return order == "desc"
+    return not (listing.active if ascending is None else ascending)
+
+
+def _cursor(params: Params, name: str, kind: str) -> str | None:
+    return params.id(name, lambda text: ids.parse(text, "run" if kind == "run" else "job", where=name))
+
+
+async def check_as_of(exchange: Exchange, at: AsOf) -> None:
+    """Raise ``InvalidInput`` for a position that the log does not have yet; wait until the views have it."""
+    ledger = exchange.app.ledger
+    if at.position is None:
+        await exchange.app.engine.wait_for(ledger.size, exchange.app.config.wait_timeout_s)
+        return
+    if at.position > ledger.size:
+        raise invalid("as_of", f"the log ends at position {ledger.size}", f"0 to {ledger.size}, or a time")
+    await exchange.app.engine.wait_for(at.position, exchange.app.config.wait_timeout_s)
+
+
+def _link(exchange: Exchange, query: Query, page: Page) -> str | None:
+    if not page.more:
+        return None
+    dropped = "before" if query.backwards else "after"
+    pairs = [(name, value) for name, value in exchange.request.query.items() if name != dropped]
+    pairs.append((dropped, str(page.first if query.backwards else page.last)))
+    return f'<{exchange.request.rel_url.raw_path}?{urlencode(pairs)}>; rel="next"'
+
+
+def job_filters(params: Params) -> Filters:
+    """Return the filters of ``GET /v1/jobs/``."""
+    agent = params.text("agent_id")
+    return Filters(
+        source_id=params.text("source_id") or params.text("folder_id"),
+        active=params.boolean("active"),
+        statuses=params.many(("status", "statuses"), statuses("job")),
+        agent_ids=None if agent is None else (agent,),
+        stop_reason=params.choice("stop_reason", STOP_REASONS),
+        background=params.boolean("background"),
+        created_after_us=params.time_us("created_after"),
+        created_before_us=params.time_us("created_before"),
+    )
+
+
+def active_job_filters(params: Params) -> Filters:
+    """Return the filters of ``GET /v1/jobs/active``."""
+    return Filters(source_id=params.text("source_id") or params.text("folder_id"))
+
+
+def run_filters(params: Params) -> Filters:
+    """Return the filters of ``GET /v1/runs/``."""
+    agent = params.text("agent_id")
+    agents = params.many(("agent_ids",))
+    if agent is not None:
+        agents = (agent,) if agents is None or agent in agents else ()
+    return Filters(
+        agent_ids=agents,
+        statuses=params.many(("statuses", "status"), statuses("run")),
+        background=params.boolean("background"),
+        stop_reason=params.choice("stop_reason", STOP_REASONS),
+        conversation_id=params.text("conversation_id"),
+        active=params.boolean("active"),
+        id=params.id("run_id", lambda text: ids.parse(text, "run", where="run_id")),
+        template=params.text("template_family"),
+        start_us=params.time_us("start_date"),
+        end_us=params.time_us("end_date"),
+        duration=_duration(params),
+        duration_percentile=params.integer("duration_percentile", 1, 100),
+    )
+
+
+def _duration(params: Params) -> tuple[str, int] | None:
+    value = params.integer("duration_value", 0, DURATION_MAX_NS)
+    operator = params.choice("duration_operator", ("gt", "lt", "eq"))
+    if operator is not None and "duration_value" not in params:
+        params.fault("duration_operator", "goes with duration_value")
+    return None if value is None else (operator or "gt", value)
+
+
+def batch_filters(params: Params) -> Filters:
+    """Return the filters of ``GET /v1/messages/batches``."""
+    return Filters()

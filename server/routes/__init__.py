@@ -1,0 +1,1 @@
+"""The routes, by resource; each module declares its own in ``ROUTES``."""

@@ -1,0 +1,92 @@
+"""Batches: list, retrieve, create with one run per request, cancel with the runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from ledger import ids
+from ledger.commands import create_batch
+from ledger.decider import Create
+from ledger.errors import invalid
+from ledger.events import Created
+from projections.jobs import render
+from server.exchange import Exchange, state_of
+from server.listing import Listing, answer, batch_filters
+from server.routes import resources
+from server.routes.bodies import CreateJob, create as create_command
+from server.routes.resources import Resource
+from server.routing import Route
+
+BATCH = Resource(name="batch", path="/v1/messages/batches", kinds=("batch",), id_kinds=("job",), render=render)
+_LIST = Listing(table="batches", kind="batch", filters=batch_filters)
+
+
+class CreateBatch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """``POST /v1/messages/batches``: each request becomes a run of its agent; all its fields are kept."""
+
+    requests: list[dict[str, Any]]
+    id: str | None = None
+    callback_url: str | None = None
+    metadata: dict[str, Any] | None = None
+    timeout_s: float | None = None
+    time: str | None = None
+
+
+async def list_batches(exchange: Exchange) -> web.Response:
+    """List batches of every status."""
+    return await answer(exchange, _LIST)
+
+
+async def retrieve(exchange: Exchange, batch_id: str) -> web.Response:
+    """Retrieve a batch."""
+    return await resources.retrieve(exchange, BATCH, batch_id)
+
+
+async def create(exchange: Exchange) -> web.Response:
+    """Record a batch as running, and one run per request."""
+    exchange.no_params()
+    body = await exchange.body(CreateBatch)
+    like = CreateJob(id=body.id, callback_url=body.callback_url, metadata=body.metadata, timeout_s=body.timeout_s)
+    batch = create_command(like, "batch", exchange)
+    runs = [_run(request, number, batch) for number, request in enumerate(body.requests)]
+    if not runs:
+        raise invalid("requests", "must hold at least one request")
+    facts = msgspec.structs.replace(batch.facts, runs=[run.id for run in runs])
+    batch = msgspec.structs.replace(batch, facts=facts)
+    receipt = await exchange.app.ledger.execute_plan(create_batch(batch, runs), exchange.context(body.time))
+    state = state_of(receipt, batch.id)
+    exchange.resource = state.id
+    return await exchange.command_answer(receipt, render(state), status=201, location=f"{BATCH.path}/{state.id}")
+
+
+async def cancel(exchange: Exchange, batch_id: str) -> web.Response:
+    """Cancel a running batch and its active runs."""
+    return await resources.cancel(exchange, BATCH, batch_id)
+
+
+def _run(request: dict[str, Any], number: int, batch: Create) -> Create:
+    agent = request.get("agent_id")
+    where = f"requests[{number}].agent_id"
+    if not isinstance(agent, str):
+        raise invalid(where, "is missing or no text")
+    facts = Created(
+        by=batch.facts.by,
+        user_id=batch.facts.user_id,
+        project_id=batch.facts.project_id,
+        agent_id=ids.label(agent, where),
+        background=True,
+        batch_id=batch.id,
+        metadata={"batch_id": batch.id, "request": request},
+    )
+    return Create(id=ids.make("run"), kind="run", facts=facts)
+
+
+ROUTES = [
+    Route("GET", "/v1/messages/batches", list_batches, "read", "List batches"),
+    Route("POST", "/v1/messages/batches", create, "write", "Create a batch"),
+    Route("GET", "/v1/messages/batches/{batch_id}", retrieve, "read", "Retrieve a batch"),
+    Route("PATCH", "/v1/messages/batches/{batch_id}/cancel", cancel, "write", "Cancel a batch"),
+]

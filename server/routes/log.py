@@ -1,0 +1,166 @@
+"""The whole log: a feed of CloudEvents, and the bulk append."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import msgspec
+from aiohttp import web
+
+from ledger import cloudevents, ids
+from ledger.bulk import Entry, LineError, Tally, append_all
+from ledger.errors import BadRequest, InvalidInput, LedgerError, invalid
+from ledger.events import TYPES, Created, Recorded
+from server.auth import check_admin
+from server.exchange import Exchange, json_answer
+from server.listing import LIMIT_DEFAULT, LIMIT_MAX
+from server.problems import Forbidden
+from server.routing import Route
+
+SCAN = 2000
+"""Events looked at in one step of a feed that shows only some of them."""
+YIELD_EVERY = 500
+"""Lines parsed before other requests get their turn, about 5 ms."""
+LINE_SIZE_MAX = 8 * 1024 * 1024
+"""One event's line."""
+ADMIN_VERBS = frozenset({"refused", "erased", "granted", "revoked"})
+"""Events that only the ledger itself records, or an admin brings."""
+
+
+async def feed(exchange: Exchange) -> web.Response:
+    """List the log above ``after`` as CloudEvents; own rows unless admin."""
+    params = exchange.params
+    after = params.integer("after", 0, 2**62, 0) or 0
+    types = params.many(("types",), sorted(TYPES))
+    subject = params.id("subject", lambda text: ids.parse(text, "job", "run", "token", where="subject"))
+    limit = params.integer("limit", 1, LIMIT_MAX, LIMIT_DEFAULT) or 1
+    params.done()
+    await exchange.wait_for_position()
+    found: list[Recorded] = []
+    last = after
+    async for event in _matching(exchange, after, types, subject):
+        if len(found) == limit:
+            break
+        found.append(event)
+        last = event.position
+    headers = {"Content-Type": cloudevents.BATCH_MEDIA_TYPE}
+    if len(found) == limit:
+        pairs = [f"after={last}", f"limit={limit}", *(f"types={name}" for name in types or ())]
+        pairs += [f"subject={subject}"] if subject else []
+        headers["Link"] = f'<{exchange.request.rel_url.raw_path}?{"&".join(pairs)}>; rel="next"'
+    name = exchange.app.ledger.name
+    body = b"[" + b",".join(cloudevents.encode(event, name) for event in found) + b"]"
+    return web.Response(body=body, headers=headers)
+
+
+async def _matching(
+    exchange: Exchange, after: int, types: tuple[str, ...] | None, subject: str | None
+) -> AsyncIterator[Recorded]:
+    store = exchange.app.ledger.store
+    owns = _owns(exchange)
+    if subject is not None:
+        for event in await store.stream(subject):
+            if event.position > after and (types is None or event.type in types) and owns(event):
+                yield event
+        return
+    while batch := await store.scan(after, SCAN, types):
+        for event in batch:
+            if owns(event):
+                yield event
+        after = batch[-1].position
+
+
+def _owns(exchange: Exchange) -> Callable[[Recorded], bool]:
+    caller, views = exchange.caller, exchange.app.views
+    if caller.sees_all and caller.project_id is None:
+        return lambda event: True
+
+    def owns(event: Recorded) -> bool:
+        table = {"job": "jobs", "run": "runs", "batch": "batches"}.get(event.type.partition(".")[0])
+        row = views.row(table, event.stream) if table else None
+        return row is not None and (not row.deleted or caller.sees_all) and caller.may_see(row.user_id, row.project_id)
+
+    return owns
+
+
+async def append(exchange: Exchange) -> web.Response:
+    """Append events in bulk, all or none: NDJSON, or ``application/cloudevents-batch+json``."""
+    exchange.no_params()
+    if exchange.idempotency_key() is not None:
+        raise invalid("header Idempotency-Key", "is not for bulk appends: each event has its own idempotencykey")
+    is_batch = exchange.request.content_type == cloudevents.BATCH_MEDIA_TYPE
+    lines = _batch_items(exchange) if is_batch else _lines(exchange)
+    entries = []
+    async for number, line in lines:
+        entries.append(_entry(exchange, number, line))
+        if len(entries) % YIELD_EVERY == 0:
+            await asyncio.sleep(0)
+    if not entries:
+        raise invalid("body", "holds no event", "NDJSON: one CloudEvent a line")
+    tally: Tally = await exchange.app.ledger.submit(append_all(entries))
+    await exchange.app.engine.wait_for(tally.position, exchange.app.config.wait_timeout_s)
+    return json_answer(tally, headers={"Ledger-Position": str(tally.position)})
+
+
+async def _lines(exchange: Exchange) -> AsyncIterator[tuple[int, bytes]]:
+    pending, number = b"", 0
+    async for chunk in exchange.body_chunks(exchange.app.config.bulk_size_max):
+        *whole, pending = (pending + chunk).split(b"\n")
+        for line in whole:
+            number += 1
+            if line.strip():
+                yield number, line
+        if len(pending) > LINE_SIZE_MAX:
+            raise _at(number + 1, invalid("event", f"is longer than {LINE_SIZE_MAX} bytes"))
+    if pending.strip():
+        yield number + 1, pending
+
+
+async def _batch_items(exchange: Exchange) -> AsyncIterator[tuple[int, bytes]]:
+    raw = await exchange.raw_body(exchange.app.config.bulk_size_max)
+    try:
+        items = msgspec.json.decode(raw, type=list[msgspec.Raw])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadRequest(reason=f"The body is not a JSON array of events: {error}.") from error
+    for number, item in enumerate(items, 1):
+        yield number, bytes(item)
+
+
+def _entry(exchange: Exchange, number: int, line: bytes) -> Entry:
+    try:
+        event = cloudevents.decode(line)
+        draft = cloudevents.to_draft(event, actor=exchange.caller.user_id, now_us=exchange.app.ledger.clock())
+        kinds = ("job", "run", "token")
+        ids.parse(draft.stream, *kinds, where="subject")
+        _check_right(exchange, draft.type, draft.actor, draft.fact)
+    except Forbidden:
+        raise
+    except LedgerError as error:
+        raise _at(number, error) from error
+    expected = None if event.streamversion is None else event.streamversion - 1
+    return Entry(draft, expected, number)
+
+
+def _check_right(exchange: Exchange, type: str, actor: str, fact: object) -> None:  # noqa: A002
+    caller = exchange.caller
+    ids.parse(actor, "user", where="actor")
+    if "admin" in caller.scopes and caller.sees_all:
+        return
+    if TYPES[type].verb in ADMIN_VERBS:
+        check_admin(caller, f"An event of type {type}")
+    if actor != caller.user_id:
+        raise Forbidden(reason="The event names another actor; only an admin may bring events of others.")
+    if isinstance(fact, Created) and (fact.user_id != caller.user_id or fact.project_id != caller.project_id):
+        raise Forbidden(reason="The event creates a resource of another user or project.")
+
+
+def _at(number: int, error: LedgerError) -> LineError:
+    reason = str(error) if not isinstance(error, InvalidInput) else str(error)
+    return LineError(line=number, reason=reason, cause=error)
+
+
+ROUTES = [
+    Route("GET", "/v1/events", feed, "read", "List the log"),
+    Route("POST", "/v1/events", append, "write", "Append events in bulk"),
+]

@@ -1,0 +1,149 @@
+"""What jobs, runs and batches have in common: retrieve, create, change, cancel, delete, events."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+from aiohttp import web
+
+from ledger import cloudevents, ids
+from ledger.commands import cancel_with_members, single
+from ledger.decider import Command, Create, Delete
+from ledger.errors import Erased, NotFound
+from ledger.state import State
+from projections.history import AsOf
+from projections.resources import Render
+from projections.views import Row, fold_as_of
+from server.exchange import Exchange, state_of
+from server.listing import LIMIT_DEFAULT, LIMIT_MAX, check_as_of
+
+
+class Resource(msgspec.Struct, frozen=True, kw_only=True):
+    """A resource as a family of routes shows it: its name, where it lives, and its shape on the wire."""
+
+    name: str
+    path: str
+    kinds: tuple[str, ...]
+    id_kinds: tuple[str, ...]
+    render: Render
+
+    def check(self, id: str) -> None:  # noqa: A002 - the field's name
+        """Raise ``InvalidInput`` for a malformed id."""
+        ids.parse(id, *self.id_kinds, where=f"{self.name} id")
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """The views that hold it."""
+        return tuple(_TABLES[kind] for kind in self.kinds)
+
+
+_TABLES = {"job": "jobs", "run": "runs", "batch": "batches"}
+_STORED_AS_JOB = frozenset({"job", "batch"})
+
+
+def find(exchange: Exchange, resource: Resource, id: str) -> Row:  # noqa: A002 - the field's name
+    """Return the row of a resource that exists for the caller. Raises ``NotFound`` or ``Erased``."""
+    row = None
+    for table in resource.tables:
+        row = exchange.app.views.row(table, id)
+        if row is not None:
+            break
+    if row is None or row.deleted or not exchange.caller.may_see(row.user_id, row.project_id):
+        raise NotFound(what=resource.name, id=id)
+    if row.erased_position is not None:
+        raise Erased(id=id, position=row.erased_position)
+    return row
+
+
+async def retrieve(exchange: Exchange, resource: Resource, id: str) -> web.Response:  # noqa: A002
+    """Answer with one resource, as of now or of any point in history."""
+    resource.check(id)
+    exchange.resource = id
+    if exchange.request.query_string:
+        params = exchange.params
+        at = params.as_of()
+        params.done()
+        if at is not None:
+            return await _retrieve_as_of(exchange, resource, id, at)
+    await exchange.wait_for_position()
+    row = find(exchange, resource, id)
+    if (row.kind == "run") == (resource.name == "run"):
+        return exchange.resource_answer(row.wire, row.version)
+    state = await exchange.app.views.state(_TABLES[row.kind], id)
+    return exchange.resource_answer(resource.render(state) if state else row.wire, row.version)
+
+
+async def _retrieve_as_of(exchange: Exchange, resource: Resource, id: str, at: AsOf) -> web.Response:  # noqa: A002
+    await exchange.wait_for_position()
+    await check_as_of(exchange, at)
+    state = fold_as_of(await exchange.app.ledger.read(id), at)
+    if state is None or state.kind not in resource.kinds or not exchange.sees(state):
+        raise NotFound(what=resource.name, id=id)
+    return exchange.resource_answer(resource.render(state), state.etag)
+
+
+async def execute(exchange: Exchange, resource: Resource, command: Command, time: str | None = None) -> web.Response:
+    """Run a command and answer with the resource as it is after it."""
+    id = command.id  # noqa: A001
+    exchange.resource = id
+    context = exchange.context(time)
+    context = msgspec.structs.replace(context, sees=_sees(exchange, resource))
+    receipt = await exchange.app.ledger.execute_plan(single(command), context)
+    state = state_of(receipt, id)
+    is_new = isinstance(command, Create)
+    return await exchange.command_answer(
+        receipt,
+        resource.render(state),
+        status=201 if is_new else 200,
+        location=f"{resource.path}/{state.id}" if is_new else "",
+    )
+
+
+async def cancel(exchange: Exchange, resource: Resource, id: str) -> web.Response:  # noqa: A002
+    """Cancel by the rules; a batch takes its active runs with it."""
+    resource.check(id)
+    exchange.resource = id
+    exchange.no_params()
+    await exchange.raw_body(exchange.app.config.command_size_max)
+    plan = cancel_with_members(id, exchange.if_match(), exchange.caller.by)
+    context = msgspec.structs.replace(exchange.context(), sees=_sees(exchange, resource))
+    receipt = await exchange.app.ledger.execute_plan(plan, context)
+    return await exchange.command_answer(receipt, resource.render(state_of(receipt, id)))
+
+
+async def delete(exchange: Exchange, resource: Resource, id: str) -> web.Response:  # noqa: A002
+    """Hide a resource from reads; its history stays."""
+    resource.check(id)
+    exchange.no_params()
+    return await execute(exchange, resource, Delete(id=id, etags=exchange.if_match()))
+
+
+async def events(exchange: Exchange, resource: Resource, id: str) -> web.Response:  # noqa: A002
+    """Answer with the history as CloudEvents, oldest first, ``after`` and ``before`` versions."""
+    resource.check(id)
+    exchange.resource = id
+    params = exchange.params
+    after = params.integer("after", 0, 2**62, 0) or 0
+    before = params.integer("before", 0, 2**62)
+    limit = params.integer("limit", 1, LIMIT_MAX, LIMIT_DEFAULT) or 1
+    params.done()
+    await exchange.wait_for_position()
+    if not exchange.caller.sees_all:
+        find(exchange, resource, id)
+    found = await exchange.app.ledger.store.stream(id, after, limit + 1)
+    if not found and not await exchange.app.ledger.store.stream(id, 0, 1):
+        raise NotFound(what=resource.name, id=id)
+    found = [event for event in found if before is None or event.version < before]
+    headers = {"Content-Type": cloudevents.BATCH_MEDIA_TYPE}
+    if len(found) > limit:
+        tail = "" if before is None else f"&before={before}"
+        next_page = f"{exchange.request.rel_url.raw_path}?after={found[limit - 1].version}{tail}&limit={limit}"
+        headers["Link"] = f'<{next_page}>; rel="next"'
+    name = exchange.app.ledger.name
+    body = b"[" + b",".join(cloudevents.encode(event, name) for event in found[:limit]) + b"]"
+    return web.Response(body=body, headers=headers)
+
+
+def _sees(exchange: Exchange, resource: Resource) -> Callable[[State], bool]:
+    return lambda state: state.kind in resource.kinds and exchange.sees(state)

@@ -1,0 +1,75 @@
+"""Runs: list, retrieve, create, change, cancel, delete, history."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from projections.runs import render
+from server.exchange import Exchange
+from server.listing import Listing, answer, run_filters
+from server.routes import resources
+from server.routes.bodies import ChangeRun, CreateRun, change
+from server.routes.resources import Resource
+from server.routing import Route
+
+RUN = Resource(name="run", path="/v1/runs", kinds=("run",), id_kinds=("run",), render=render)
+_LIST = Listing(table="runs", kind="run", filters=run_filters, by_duration=True)
+_ACTIVE = Listing(table="runs", kind="run", filters=run_filters, by_duration=True, active=True)
+
+
+async def list_runs(exchange: Exchange) -> web.Response:
+    """List runs."""
+    return await answer(exchange, _LIST)
+
+
+async def list_active(exchange: Exchange) -> web.Response:
+    """List active runs (deprecated: use ``active=true``)."""
+    return await answer(exchange, _ACTIVE)
+
+
+async def create(exchange: Exchange) -> web.Response:
+    """Create a run; a later status walks the whole chain in one append."""
+    exchange.no_params()
+    body = await exchange.body(CreateRun)
+    return await resources.execute(exchange, RUN, body.command(exchange), body.time)
+
+
+async def retrieve(exchange: Exchange, run_id: str) -> web.Response:
+    """Retrieve a run."""
+    return await resources.retrieve(exchange, RUN, run_id)
+
+
+async def update(exchange: Exchange, run_id: str) -> web.Response:
+    """Advance a run by one legal step, or update it."""
+    RUN.check(run_id)
+    exchange.no_params()
+    body = await exchange.body(ChangeRun)
+    return await resources.execute(exchange, RUN, change(body, run_id, exchange), body.time)
+
+
+async def cancel(exchange: Exchange, run_id: str) -> web.Response:
+    """Cancel a created or running run."""
+    return await resources.cancel(exchange, RUN, run_id)
+
+
+async def delete(exchange: Exchange, run_id: str) -> web.Response:
+    """Delete a run: hide it from reads, keep its history."""
+    return await resources.delete(exchange, RUN, run_id)
+
+
+async def events(exchange: Exchange, run_id: str) -> web.Response:
+    """List a run's history as CloudEvents."""
+    return await resources.events(exchange, RUN, run_id)
+
+
+ROUTES = [
+    Route("GET", "/v1/runs", list_runs, "read", "List runs"),
+    Route("GET", "/v1/_internal_runs", list_runs, "read", "List runs, as the old server named it"),
+    Route("GET", "/v1/runs/active", list_active, "read", "List active runs (deprecated)"),
+    Route("POST", "/v1/runs", create, "write", "Create a run"),
+    Route("GET", "/v1/runs/{run_id}", retrieve, "read", "Retrieve a run"),
+    Route("PATCH", "/v1/runs/{run_id}", update, "write", "Advance or update a run"),
+    Route("DELETE", "/v1/runs/{run_id}", delete, "write", "Delete a run"),
+    Route("PATCH", "/v1/runs/{run_id}/cancel", cancel, "write", "Cancel a run"),
+    Route("GET", "/v1/runs/{run_id}/events", events, "read", "List a run's history"),
+]

@@ -1,0 +1,91 @@
+"""Tokens: list, create, revoke (admin)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from ledger import ids, times, tokens
+from ledger.errors import NotFound, invalid
+from server.auth import check_scopes
+from server.exchange import Exchange, json_answer
+from server.grants import grant, revoke
+from server.routing import Route
+
+DAYS_MAX = 3650
+
+
+class CreateToken(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """``POST /v1/tokens``."""
+
+    user_id: str | None = None
+    scopes: list[str] = msgspec.field(default_factory=lambda: ["read", "write"])
+    project_id: str | None = None
+    expires_days: float | None = None
+
+
+def show(known: tokens.Grant) -> dict[str, Any]:
+    """Return what may be told of a token."""
+    return {
+        "id": known.id,
+        "user": known.user_id,
+        "scopes": sorted(known.scopes, key=("read", "write", "admin").index),
+        "project": known.project_id,
+        "granted_at": times.to_text(known.granted_us),
+        "granted_by": known.granted_by,
+        "expires_at": None if known.expires_us is None else times.to_text(known.expires_us),
+    }
+
+
+async def list_tokens(exchange: Exchange) -> web.Response:
+    """List the tokens that are not revoked."""
+    exchange.no_params()
+    return json_answer([show(known) for known in exchange.app.access.all()])
+
+
+async def create(exchange: Exchange) -> web.Response:
+    """Create a token; the answer is the only place where it is shown."""
+    exchange.no_params()
+    body = await exchange.body(CreateToken)
+    user = exchange.caller.user_id if body.user_id is None else ids.parse(body.user_id, "user", where="user_id")
+    if body.expires_days is not None and not 0 < body.expires_days <= DAYS_MAX:
+        raise invalid("expires_days", "must be a number of days above 0", f"up to {DAYS_MAX}")
+    project = None if body.project_id is None else ids.label(body.project_id, "project_id")
+    token, id = await grant(  # noqa: A001
+        exchange.app.ledger,
+        user_id=user,
+        scopes=check_scopes(body.scopes),
+        project_id=project,
+        expires_days=body.expires_days,
+        actor=exchange.caller.by or exchange.caller.user_id,
+    )
+    exchange.resource = id
+    return json_answer({"token": token, **show(_granted(exchange, id))}, status=201)
+
+
+async def delete(exchange: Exchange, token_id: str) -> web.Response:
+    """Revoke a token, at once."""
+    ids.parse(token_id, "token", where="token id")
+    exchange.resource = token_id
+    exchange.no_params()
+    known = exchange.app.access.get(token_id)
+    if known is None:
+        raise NotFound(what="token", id=token_id)
+    await revoke(exchange.app.ledger, token_id, actor=exchange.caller.by or exchange.caller.user_id)
+    return json_answer(show(known))
+
+
+def _granted(exchange: Exchange, token_id: str) -> tokens.Grant:
+    known = exchange.app.access.get(token_id)
+    if known is None:
+        raise NotFound(what="token", id=token_id)
+    return known
+
+
+ROUTES = [
+    Route("GET", "/v1/tokens", list_tokens, "admin", "List tokens"),
+    Route("POST", "/v1/tokens", create, "admin", "Create a token"),
+    Route("DELETE", "/v1/tokens/{token_id}", delete, "admin", "Revoke a token"),
+]

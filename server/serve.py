@@ -1,0 +1,81 @@
+"""Running the server: listen, print the address and the first token, stop cleanly."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Callable
+
+import structlog
+from aiohttp import web
+
+from ledger.ids import SYSTEM_USER
+from ledger.ledger import Ledger
+from projections.engine import Progress
+from server.app import App
+from server.config import Config
+from server.grants import grant
+
+KEEPALIVE_S = 75.0
+"""Idle keep-alive: longer than the usual proxy's 60 s, so that the proxy is the one to close."""
+LINGER_S = 2.0
+"""How long to read on after an answer to a body that was refused, so that the client sees the answer."""
+
+log = structlog.get_logger("server")
+
+
+async def serve(config: Config, say: Callable[[str], None], progress: Progress | None = None) -> None:
+    """Serve until SIGTERM or SIGINT; then answer what was taken on and stop.
+
+    ``say`` prints a line for the user: the first token, then the address once connections are accepted.
+    """
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    app = App(config)
+    await app.open(progress)
+    fatal: list[BaseException] = []
+
+    def give_up(error: BaseException) -> None:
+        fatal.append(error)
+        stop.set()
+
+    app.on_fatal = give_up
+    server = web.Server(app.handle, access_log=None, keepalive_timeout=KEEPALIVE_S, lingering_time=LINGER_S)
+    runner = web.ServerRunner(server, shutdown_timeout=config.stop_timeout_s)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, config.host, config.port, reuse_address=True).start()
+        await say_first_token(app.ledger, say)
+        app.start_beats()
+        host, port = runner.addresses[0][:2]
+        say(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+        await stop.wait()
+    finally:
+        log.info("server.stopping")
+        await runner.cleanup()
+        await app.close()
+    if fatal:
+        raise fatal[0]
+
+
+async def say_first_token(ledger: Ledger, say: Callable[[str], None]) -> None:
+    """On an empty ledger make an admin token and print it, once."""
+    if ledger.size:
+        return
+    token, _ = await grant(
+        ledger, user_id=SYSTEM_USER, scopes=["read", "write", "admin"], actor=SYSTEM_USER, only_first=True
+    )
+    if token:
+        say(f"Admin token (shown this once): {token}")
+
+
+def run(config: Config, say: Callable[[str], None], progress: Progress | None = None) -> None:
+    """Run ``serve`` on uvloop where it is installed."""
+    try:
+        import uvloop
+    except ImportError:
+        asyncio.run(serve(config, say, progress))
+    else:
+        uvloop.run(serve(config, say, progress))
