@@ -109,7 +109,7 @@ def fact_of(event: CloudEvent) -> tuple[Fact, bytes]:
         raise invalid("data" if where == "event" else f"data.{where}", what) from error
 
 
-def _lift(type: str, schema: int, compact: bytes) -> Fact:  # noqa: A002 - the field's name
+def _lift(type: str, schema: int, compact: bytes) -> Fact:
     info = TYPES[type]
     if not 1 <= schema < info.schema:
         raise invalid("schemaversion", f"{schema} is newer than this program", list(range(1, info.schema + 1)))

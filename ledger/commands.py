@@ -53,7 +53,7 @@ def single(command: Command) -> Plan:
     return lambda _session: (command,)
 
 
-def cancel_with_members(id: str, etags: tuple[int, ...] | None, by: str | None) -> Plan:  # noqa: A002 - the field's name
+def cancel_with_members(id: str, etags: tuple[int, ...] | None, by: str | None) -> Plan:
     """Return the plan that cancels a job, run or batch; a batch's active runs go in the same append."""
 
     def plan(session: Session) -> list[Command]:

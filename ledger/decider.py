@@ -76,7 +76,7 @@ def decide(state: State | None, command: Command, actor: str) -> Decision:
     return _DECIDE[type(command)](state, command, actor)
 
 
-def cancel(id: str, etags: tuple[int, ...] | None = None, by: str | None = None) -> Change:  # noqa: A002 - the field's name
+def cancel(id: str, etags: tuple[int, ...] | None = None, by: str | None = None) -> Change:
     """Make the command that cancels a job, batch or run."""
     return Change(id=id, status="cancelled", facts=Changed(by=by), etags=etags)
 
@@ -134,7 +134,7 @@ _DECIDE: dict[type, Callable[[State | None, Any, str], Decision]] = {
 }
 
 
-def _present(state: State | None, id: str, etags: tuple[int, ...] | None) -> State:  # noqa: A002
+def _present(state: State | None, id: str, etags: tuple[int, ...] | None) -> State:
     if state is None or state.deleted_us is not None:
         raise NotFound(what=id.partition("-")[0], id=id)
     if state.erased_position is not None:
@@ -155,18 +155,13 @@ def _end(status: str, facts: Changed) -> Changed:
 
 
 def _refuse(state: State, asked: str, actor: str, by: str | None) -> Decision:
-    refusal = InvalidTransition(
-        id=state.id,
-        current_status=state.status,
-        requested_status=asked,
-        allowed=list(allowed(state.kind, state.status)),
-    )
+    refusal = _illegal(state, asked)
     if (actor, asked) in state.refused:
         return Decision(refusal=refusal)
     return Decision(((f"{state.kind}.refused", Refused(asked=asked, found=state.status, by=by)),), refusal)
 
 
-def admit(state: State | None, stream: str, type: str, fact: Fact) -> None:  # noqa: A002 - the field's name
+def admit(state: State | None, stream: str, type: str, fact: Fact) -> None:
     """Raise unless an event that somebody brings (bulk append, import) is legal after ``state``.
 
     The same table as for commands: ``AlreadyExists``, ``NotFound`` or ``InvalidTransition``; ``InvalidInput`` when the
@@ -179,22 +174,29 @@ def admit(state: State | None, stream: str, type: str, fact: Fact) -> None:  # n
     if info.kind == "access":
         return
     if info.verb == "created":
-        if state is not None:
-            raise AlreadyExists(id=stream)
-        if info.kind == "run" and isinstance(fact, Created) and not fact.agent_id:
-            raise invalid("data.agent_id", "a run needs its agent")
+        _admit_creation(state, stream, info.kind, fact)
         return
-    if state is None or state.kind != info.kind:
-        raise NotFound(what=info.kind, id=stream)
-    if state.deleted_us is not None and info.verb != "erased":
+    is_gone = state is not None and state.deleted_us is not None and info.verb != "erased"
+    if state is None or state.kind != info.kind or is_gone:
         raise NotFound(what=info.kind, id=stream)
     if info.status is not None:
         if info.status not in allowed(state.kind, state.status):
-            raise InvalidTransition(
-                id=stream,
-                current_status=state.status,
-                requested_status=info.status,
-                allowed=list(allowed(state.kind, state.status)),
-            )
+            raise _illegal(state, info.status)
         if isinstance(fact, Changed):
             _end(info.status, fact)
+
+
+def _admit_creation(state: State | None, stream: str, kind: str, fact: Fact) -> None:
+    if state is not None:
+        raise AlreadyExists(id=stream)
+    if kind == "run" and isinstance(fact, Created) and not fact.agent_id:
+        raise invalid("data.agent_id", "a run needs its agent")
+
+
+def _illegal(state: State, asked: str) -> InvalidTransition:
+    return InvalidTransition(
+        id=state.id,
+        current_status=state.status,
+        requested_status=asked,
+        allowed=list(allowed(state.kind, state.status)),
+    )

@@ -32,6 +32,10 @@ def _library() -> Any:
 
 library: Any = _library()
 """The DB-API module: ``pysqlite3.dbapi2`` where it is newer than Python's own ``sqlite3``."""
+# Parameters that are None or bytes have no fast path in this module: it looks for an adapter, fails, and goes on, at
+# 0.9 µs each. Built-in functions that return what they are given make that 0.1 µs; what is stored is the same.
+library.register_adapter(bytes, bytes)
+library.register_adapter(type(None), {}.get)
 Error: type[Exception] = library.Error
 OperationalError: type[Exception] = library.OperationalError
 DatabaseError: type[Exception] = library.DatabaseError
@@ -66,7 +70,7 @@ class Connection(aiosqlite.Connection):
 
         A caller who is cancelled does not interrupt it: the function always runs to its end.
         """
-        return await self._execute(work, self._conn)  # type: ignore[no-any-return]
+        return await self._execute(work, self._conn)  # type: ignore[no-untyped-call, no-any-return]
 
 
 async def open_async(connector: Callable[[], Any]) -> Connection:

@@ -79,6 +79,10 @@ class Changed(Fact, frozen=True, kw_only=True):
     error: ErrorInfo | None = None
 
 
+NOTHING: Final = Changed()
+"""What most status changes say beyond their type; shared, so that folds can pass it over."""
+
+
 class Refused(Fact, frozen=True, kw_only=True):
     """Somebody asked for a status that the rules did not allow; nothing changed."""
 
@@ -129,7 +133,7 @@ class TypeInfo(msgspec.Struct, frozen=True):
 SCHEMA: Final = 1
 """The version of today's shapes. Raise it per verb in ``_shapes`` when one changes, with an upcast."""
 
-_DECODE: Final = {
+_DECODE: Final[dict[type[Fact], Any]] = {
     shape: msgspec.json.Decoder(shape).decode
     for shape in (Created, Changed, Refused, Deleted, Erased, Granted, Revoked)
 }
@@ -199,7 +203,7 @@ _encode = msgspec.json.Encoder().encode
 
 def draft(
     stream: str,
-    type: str,  # noqa: A002 - the field's name in the contract
+    type: str,
     fact: Fact,
     *,
     time: int,

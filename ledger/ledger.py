@@ -12,7 +12,8 @@ from typing import Any
 
 import msgspec
 
-from ledger import commands, state as states
+from ledger import commands
+from ledger import state as states
 from ledger.bulk import Entry, append_one
 from ledger.commands import Context, Plan, Receipt
 from ledger.decider import Command
@@ -40,7 +41,9 @@ def wall_clock_us() -> int:
 
 
 class Ledger:
-    """A log with its rules. Made by ``Ledger.open`` and used as an async context manager::
+    """A log with its rules, made by ``Ledger.open`` and used as an async context manager.
+
+    ::
 
         async with Ledger.open("ledger.db") as ledger:
             async with ledger.run(agent_id="agent-…") as run:
@@ -150,7 +153,7 @@ class Ledger:
     async def append(
         self,
         stream: str,
-        type: str,  # noqa: A002 - the field's name in the contract
+        type: str,
         data: dict[str, Any],
         *,
         actor: str = SYSTEM_USER,
@@ -160,8 +163,8 @@ class Ledger:
     ) -> Recorded:
         """Append one event that the rules allow and return it as recorded.
 
-        ``expected_version``: the stream's version before it (0: no such stream); ``VersionMismatch`` otherwise. The same
-        ``key`` and event again returns the first one. Raises as ``execute_plan``, and ``InvalidInput`` for bad data.
+        ``expected_version``: the stream's version before it (0: no such stream); ``VersionMismatch`` otherwise.
+        The same ``key`` and event again returns the first one. Raises as ``execute_plan``, and ``InvalidInput`` for bad data.
         """
         if type not in TYPES:
             raise invalid("type", f"'{type}' is not an event type", sorted(TYPES))
@@ -174,7 +177,7 @@ class Ledger:
         outcome: Recorded = await self.submit(lambda session: append_one(session, entry)[0])
         return outcome
 
-    async def cancel(self, id: str, *, actor: str = SYSTEM_USER) -> State:  # noqa: A002 - the field's name
+    async def cancel(self, id: str, *, actor: str = SYSTEM_USER) -> State:
         """Cancel a running job or batch, or an active run; return its state. Raises as ``execute_plan``."""
         receipt = await self.execute_plan(commands.cancel_with_members(id, None, None), Context(actor=actor))
         if receipt.state is None:
@@ -202,7 +205,7 @@ class Ledger:
         """Return the events of a stream with a version above ``after``; empty when there is none."""
         return await self.store.stream(stream, after)
 
-    async def state(self, id: str) -> State | None:  # noqa: A002 - the field's name
+    async def state(self, id: str) -> State | None:
         """Return what a resource is now, folded from the log; None when it does not exist."""
         return states.fold(await self.store.stream(id))
 

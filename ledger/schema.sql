@@ -48,15 +48,13 @@ CREATE TABLE checkpoints (
     note TEXT    NOT NULL
 ) STRICT;
 
-CREATE TRIGGER events_follow_without_gap BEFORE INSERT ON events
+-- Besides gaps this refuses INSERT OR REPLACE, which would delete the row that it conflicts with and never ask the
+-- trigger on DELETE.
+CREATE TRIGGER events_only_follow BEFORE INSERT ON events
 WHEN NEW.position IS NOT (SELECT ifnull(max(position), 0) + 1 FROM events)
-BEGIN SELECT raise(ABORT, 'events are append-only: the next position must follow the last'); END;
-
--- INSERT OR REPLACE would delete the row it conflicts with, without asking the trigger on DELETE.
-CREATE TRIGGER events_are_never_replaced BEFORE INSERT ON events
-WHEN EXISTS (SELECT 1 FROM events WHERE stream = NEW.stream AND version = NEW.version)
+    OR EXISTS (SELECT 1 FROM events WHERE stream = NEW.stream AND version = NEW.version)
     OR (NEW.key IS NOT NULL AND EXISTS (SELECT 1 FROM events WHERE key = NEW.key))
-BEGIN SELECT raise(ABORT, 'events are append-only: version or key is taken'); END;
+BEGIN SELECT raise(ABORT, 'events are append-only: each follows the last, with a version and key of its own'); END;
 
 CREATE TRIGGER events_are_never_deleted BEFORE DELETE ON events
 BEGIN SELECT raise(ABORT, 'events are append-only: none is ever deleted'); END;

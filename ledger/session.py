@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ledger import upcast
@@ -44,6 +44,9 @@ class Source(Protocol):
 
     def by_key(self, key: str) -> Recorded | None:
         """Return the event that holds the idempotency key."""
+
+    def known(self, streams: Collection[str], keys: Collection[str]) -> tuple[set[str], set[str]]:
+        """Return those of many streams that have an event, and those of many keys that are used."""
 
 
 class Sealed(NamedTuple):
@@ -95,9 +98,19 @@ class Session:
         self.now_us = now_us
         self.staged: list[Recorded] = []
         self._keys: dict[str, Recorded] = {}
+        self._new_keys: set[str] = set()
         self._versions: dict[str, int] = {}
         self._undo: dict[str, State | None] = {}
         self._fresh = bytearray()
+
+    def expect(self, streams: Collection[str], keys: Collection[str]) -> None:
+        """Find out at once which of many streams and keys are new, so that each need not be looked up alone."""
+        unknown = [stream for stream in streams if stream not in self._states and stream not in self._versions]
+        known_streams, known_keys = self._source.known(unknown, keys)
+        for stream in unknown:
+            if stream not in known_streams:
+                self._versions[stream] = 0
+        self._new_keys.update(key for key in keys if key not in known_keys)
 
     @property
     def size(self) -> int:
@@ -123,7 +136,8 @@ class Session:
 
     def find(self, key: str) -> Recorded | None:
         """Return the event that holds an idempotency key, staged ones included."""
-        return self._keys.get(key) or self._source.by_key(key)
+        known = self._keys.get(key)
+        return self._source.by_key(key) if known is None and key not in self._new_keys else known
 
     def at(self, stream: str, version: int) -> Recorded | None:
         """Return one event of a stream, staged ones included; None when it does not have that version."""

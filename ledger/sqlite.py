@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from importlib import resources
+from itertools import starmap
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +37,11 @@ _AT = f"SELECT {COLUMNS} FROM events WHERE stream = ? AND version = ?"
 _BY_KEY = f"SELECT {COLUMNS} FROM events WHERE key = ?"
 _SCAN = f"SELECT {COLUMNS} FROM events WHERE position > ? ORDER BY position LIMIT ?"
 
+_FACTS = (
+    "SELECT position, stream, version, type, schema, time, 0, actor, NULL, NULL, data, NULL "
+    "FROM events WHERE position > ? ORDER BY position LIMIT ?"
+)
+
 T = TypeVar("T")
 
 
@@ -59,6 +65,19 @@ class _Source:
         row = self._connection.execute(_BY_KEY, (key,)).fetchone()
         return Recorded(*row) if row else None
 
+    def known(self, streams: Collection[str], keys: Collection[str]) -> tuple[set[str], set[str]]:
+        by_stream = "SELECT stream FROM events WHERE version = 1 AND stream IN"
+        return self._which(by_stream, streams), self._which("SELECT key FROM events WHERE key IN", keys)
+
+    def _which(self, question: str, values: Collection[str]) -> set[str]:
+        found: set[str] = set()
+        wanted = list(values)
+        for start in range(0, len(wanted), IN_MAX):
+            part = wanted[start : start + IN_MAX]
+            rows = self._connection.execute(f"{question} ({','.join('?' * len(part))})", part)
+            found.update(row[0] for row in rows.fetchall())
+        return found
+
 
 class SqliteStore:
     """A log engine on one file. Open it with ``SqliteStore.open``; reads never wait for the writer."""
@@ -76,16 +95,15 @@ class SqliteStore:
         self._broken: str | None = None
 
     @classmethod
-    async def open(cls, path: str | os.PathLike[str], *, read_only: bool = False, name: str | None = None) -> SqliteStore:
+    async def open(
+        cls, path: str | os.PathLike[str], *, read_only: bool = False, name: str | None = None
+    ) -> SqliteStore:
         """Open a ledger, made on first use unless ``read_only``. ``name``: of a new ledger; made up when not given.
 
         Raises ``Unreadable`` when the file is missing (read-only), no ledger, or of a later format.
         """
         where = Path(path)
-        if read_only and not where.exists():
-            raise Unreadable(path=where, reason="there is no such file")
-        if not read_only:
-            where.parent.mkdir(parents=True, exist_ok=True)
+        _check_place(where, read_only)
         lock = None if read_only else _confine(where)
         writer = None
         try:
@@ -158,13 +176,21 @@ class SqliteStore:
         """See ``Store.streams``."""
         return await self._read(lambda connection: streams_of(connection, list(ids)))
 
+    async def births(self, ids: Collection[str]) -> dict[str, int]:
+        """See ``Store.births``."""
+        return await self._read(lambda connection: _births(connection, list(ids)))
+
     async def scan(self, after: int, limit: int, types: Collection[str] | None = None) -> list[Recorded]:
         """See ``Store.scan``."""
         if types is None:
             return await self._read(lambda connection: _rows(connection, _SCAN, (after, limit)))
         names = ", ".join(f"'{name}'" for name in sorted(types) if name.replace(".", "").isalpha())
-        sql = f"SELECT {COLUMNS} FROM events WHERE position > ? AND type IN ({names}) ORDER BY position LIMIT ?"  # noqa: S608 - names are letters and dots
+        sql = f"SELECT {COLUMNS} FROM events WHERE position > ? AND type IN ({names}) ORDER BY position LIMIT ?"
         return await self._read(lambda connection: _rows(connection, sql, (after, limit)))
+
+    async def facts(self, after: int, limit: int) -> list[Recorded]:
+        """See ``Store.facts``."""
+        return await self._read(lambda connection: _rows(connection, _FACTS, (after, limit)))
 
     async def batches(self, after: int = 0, size: int = 10_000) -> AsyncIterator[list[Recorded]]:
         """See ``Store.batches``."""
@@ -214,14 +240,24 @@ def streams_of(connection: Any, ids: list[str]) -> dict[str, list[Recorded]]:
     for start in range(0, len(ids), IN_MAX):
         part = ids[start : start + IN_MAX]
         marks = ",".join("?" * len(part))
-        sql = f"SELECT {COLUMNS} FROM events WHERE stream IN ({marks}) ORDER BY stream, version"  # noqa: S608 - marks only
+        sql = f"SELECT {COLUMNS} FROM events WHERE stream IN ({marks}) ORDER BY stream, version"
         for row in connection.execute(sql, part):
             found.setdefault(row[1], []).append(Recorded(*row))
     return found
 
 
+def _births(connection: Any, ids: list[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for start in range(0, len(ids), IN_MAX):
+        part = ids[start : start + IN_MAX]
+        marks = ",".join("?" * len(part))
+        sql = f"SELECT stream, position FROM events WHERE version = 1 AND stream IN ({marks})"
+        found.update(connection.execute(sql, part).fetchall())
+    return found
+
+
 def _rows(connection: Any, sql: str, parameters: tuple[Any, ...]) -> list[Recorded]:
-    return [Recorded(*row) for row in connection.execute(sql, parameters).fetchall()]
+    return list(starmap(Recorded, connection.execute(sql, parameters).fetchall()))
 
 
 def _write(connection: Any, sealed: Sealed) -> None:
@@ -239,6 +275,14 @@ def _write(connection: Any, sealed: Sealed) -> None:
     connection.execute(
         "UPDATE head SET size = ?, recorded = ?, frontier = ?", (head.size, head.recorded_us, head.frontier.to_bytes())
     )
+
+
+def _check_place(path: Path, read_only: bool) -> None:
+    if not path.exists():
+        if read_only:
+            raise Unreadable(path=path, reason="there is no such file")
+        if not path.parent.is_dir():
+            raise Unreadable(path=path, reason="there is no such folder")
 
 
 def _open_reader(path: Path) -> Any:
@@ -321,5 +365,3 @@ def _confine(path: Path) -> int | None:
             "with which only one may; install pysqlite3 (pip install pysqlite3)",
         ) from error
     return handle
-
-

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ledger import upcast
-from ledger.events import TYPES, Changed, Created, Deleted, Erased, Fact, Recorded, Refused
+from ledger.events import NOTHING, TYPES, Changed, Created, Fact, Recorded, Refused
 from ledger.transitions import TERMINAL
 
 
@@ -24,13 +24,11 @@ class State(msgspec.Struct, gc=False):
     so that a producer's clock that jumps back cannot reorder a history (contract 3, As of).
     """
 
+    created_position: int
     id: str
     kind: str
     user_id: str
-    created_by: str
     created_us: int
-    created_position: int
-    updated_by: str = ""
     status: str = "created"
     version: int = 1
     etag: int = 1
@@ -43,12 +41,7 @@ class State(msgspec.Struct, gc=False):
     base_template_id: str | None = None
     batch_id: str | None = None
     background: bool | None = None
-    callback_url: str | None = None
-    callback_sent_us: int | None = None
-    callback_status_code: int | None = None
-    callback_error: str | None = None
     stop_reason: str | None = None
-    ttft_ns: int | None = None
     duration_ns: int | None = None
     timeout_s: float | None = None
     pending_us: int | None = None
@@ -60,6 +53,13 @@ class State(msgspec.Struct, gc=False):
     deleted_us: int | None = None
     deleted_position: int | None = None
     erased_position: int | None = None
+    created_by: str = ""
+    updated_by: str = ""
+    ttft_ns: int | None = None
+    callback_url: str | None = None
+    callback_sent_us: int | None = None
+    callback_status_code: int | None = None
+    callback_error: str | None = None
     metadata: dict[str, Any] | None = None
     request_config: dict[str, Any] | None = None
     refused: frozenset[tuple[str, str]] = frozenset()
@@ -82,37 +82,35 @@ def evolve(state: State | None, event: Recorded, fact: Fact | None) -> State | N
     """Fold one event into the state and return it; the state passed in is taken over.
 
     ``fact`` is the event's data in today's shape, None when it was erased. Events of streams that are no
-    resources (``access.*``) leave the state as it is.
+    resources (``access.*``), and events before a creation, leave the state as it is.
     """
-    info = TYPES[event.type]
-    if info.verb == "created":
-        return _create(event, info.kind, fact)
+    apply, status = _FOLDS[event.type]
+    if apply is None:
+        return _create(event, fact) if status == "created" else state
     if state is None:
-        return None
+        return state
     state.version = event.version
-    if event.time > state.effective_us:
-        state.effective_us = event.time
-    if isinstance(fact, Refused):
-        state.refused |= {(event.actor, fact.asked)}
+    time_us = event.time
+    if time_us > state.effective_us:
+        state.effective_us = time_us
+    else:
+        time_us = state.effective_us
+    if apply is _refuse:
+        _refuse(state, event, fact)
         return state
     state.etag = event.version
-    state.changed_us = state.effective_us
+    state.changed_us = time_us
     state.changed_position = event.position
     state.updated_by = event.actor
-    if info.status is not None:
-        _reach(state, info.status, event.position)
-    if isinstance(fact, Changed):
-        _change(state, fact)
-    elif isinstance(fact, Deleted):
-        state.deleted_us, state.deleted_position = state.effective_us, event.position
-    elif isinstance(fact, Erased):
-        state.erased_position = event.position
+    if status is not None:
+        state.status = status
+    apply(state, event, fact)
     return state
 
 
-def _create(event: Recorded, kind: str, fact: Fact | None) -> State:
-    state = State(event.stream, kind, event.actor, event.actor, event.time, event.position)
-    state.updated_by = event.actor
+def _create(event: Recorded, fact: Fact | None) -> State:
+    state = State(event.position, event.stream, event.type.partition(".")[0], event.actor, event.time)
+    state.created_by = state.updated_by = event.actor
     state.version = state.etag = event.version
     state.effective_us = state.changed_us = event.time
     state.changed_position = event.position
@@ -132,22 +130,28 @@ def _create(event: Recorded, kind: str, fact: Fact | None) -> State:
     return state
 
 
-def _reach(state: State, status: str, position: int) -> None:
-    state.status = status
-    at = state.effective_us
-    if status == "running":
-        state.running_us, state.running_position = at, position
-    elif status == "pending":
-        state.pending_us, state.pending_position = at, position
-    else:
-        state.ended_us, state.ended_position = at, position
-        if status == "cancelled":
-            state.stop_reason = "cancelled"
-        if state.duration_ns is None and state.running_us is not None:
-            state.duration_ns = (at - state.running_us) * 1000
+def _pend(state: State, event: Recorded, fact: Fact | None) -> None:
+    state.pending_us, state.pending_position = state.effective_us, event.position
+    _change(state, event, fact)
 
 
-def _change(state: State, fact: Changed) -> None:
+def _start(state: State, event: Recorded, fact: Fact | None) -> None:
+    state.running_us, state.running_position = state.effective_us, event.position
+    _change(state, event, fact)
+
+
+def _end(state: State, event: Recorded, fact: Fact | None) -> None:
+    state.ended_us, state.ended_position = state.effective_us, event.position
+    if state.status == "cancelled":
+        state.stop_reason = "cancelled"
+    if state.duration_ns is None and state.running_us is not None:
+        state.duration_ns = (state.effective_us - state.running_us) * 1000
+    _change(state, event, fact)
+
+
+def _change(state: State, event: Recorded, fact: Fact | None) -> None:
+    if fact is NOTHING or not isinstance(fact, Changed):
+        return
     if fact.stop_reason is not None:
         state.stop_reason = fact.stop_reason
     if fact.metadata is not None:
@@ -162,6 +166,34 @@ def _change(state: State, fact: Changed) -> None:
         state.duration_ns = fact.total_duration_ns
 
 
+def _refuse(state: State, event: Recorded, fact: Fact | None) -> None:
+    if isinstance(fact, Refused):
+        state.refused |= {(event.actor, fact.asked)}
+
+
+def _delete(state: State, event: Recorded, fact: Fact | None) -> None:
+    state.deleted_us, state.deleted_position = state.effective_us, event.position
+
+
+def _erase(state: State, event: Recorded, fact: Fact | None) -> None:
+    state.erased_position = event.position
+
+
+_Fold = Callable[[State, Recorded, Fact | None], None]
+_VERBS: dict[str, _Fold] = {
+    "pending": _pend,
+    "running": _start,
+    "updated": _change,
+    "refused": _refuse,
+    "deleted": _delete,
+    "erased": _erase,
+    **dict.fromkeys(TERMINAL, _end),
+}
+_FOLDS: dict[str, tuple[_Fold | None, str | None]] = {
+    name: (_VERBS.get(info.verb), info.status) for name, info in TYPES.items()
+}
+
+
 def fold(events: Iterable[Recorded], until: Callable[[State], bool] | None = None) -> State | None:
     """Fold a stream's events in order. ``until`` is asked after each one; when true, that event no longer counts."""
     state: State | None = None
@@ -174,7 +206,7 @@ def fold(events: Iterable[Recorded], until: Callable[[State], bool] | None = Non
 
 
 def as_of(events: Iterable[Recorded], *, position: int | None = None, time_us: int | None = None) -> State | None:
-    """Fold what the ledger knew at ``position``, or what had happened by ``time_us``; None when it did not exist yet."""
+    """Fold what the ledger knew at ``position``, or what had happened by ``time_us``; None before the creation."""
     if position is not None:
         return fold(event for event in events if event.position <= position)
     return fold(events, until=lambda state: time_us is not None and state.effective_us > time_us)

@@ -38,8 +38,14 @@ class Store(Protocol):
     async def streams(self, ids: Collection[str]) -> dict[str, list[Recorded]]:
         """Return all events of several streams."""
 
+    async def births(self, ids: Collection[str]) -> dict[str, int]:
+        """Return the position of the first event of each stream that exists."""
+
     async def scan(self, after: int, limit: int, types: Collection[str] | None = None) -> list[Recorded]:
         """Return events with a position above ``after``, in order, of the types where given."""
+
+    async def facts(self, after: int, limit: int) -> list[Recorded]:
+        """Return as ``scan`` does, but without what folds do not look at: recorded, key, correlation, salt, digest."""
 
     def batches(self, after: int = 0, size: int = 10_000) -> AsyncIterator[list[Recorded]]:
         """Yield the whole log above ``after`` in batches, up to the end as it is when reached."""
@@ -96,10 +102,18 @@ class MemoryStore:
         """See ``Store.streams``."""
         return {stream: self._log.stream(stream) for stream in ids if self._log.stream(stream)}
 
+    async def births(self, ids: Collection[str]) -> dict[str, int]:
+        """See ``Store.births``."""
+        return {stream: events[0].position for stream in ids if (events := self._log.stream(stream))}
+
     async def scan(self, after: int, limit: int, types: Collection[str] | None = None) -> list[Recorded]:
         """See ``Store.scan``."""
         events = (event for event in self._log.events[after:] if types is None or event.type in types)
         return list(islice(events, limit))
+
+    async def facts(self, after: int, limit: int) -> list[Recorded]:
+        """See ``Store.facts``."""
+        return await self.scan(after, limit)
 
     async def batches(self, after: int = 0, size: int = 10_000) -> AsyncIterator[list[Recorded]]:
         """See ``Store.batches``."""
@@ -137,6 +151,9 @@ class _Memory:
 
     def by_key(self, key: str) -> Recorded | None:
         return self._keys.get(key)
+
+    def known(self, streams: Collection[str], keys: Collection[str]) -> tuple[set[str], set[str]]:
+        return {stream for stream in streams if stream in self._streams}, {key for key in keys if key in self._keys}
 
     def commit(self, sealed: Sealed) -> None:
         for event in sealed.events:

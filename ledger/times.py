@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import UTC, date, datetime, timedelta
 
 from ledger.errors import invalid
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_START = date(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)
 _FORM = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?(Z|z|[+-]\d\d:?\d\d)?)?")
 TIME_FORM = "ISO 8601, such as 2026-11-22T03:00:00Z; without a zone it is UTC"
@@ -16,13 +16,25 @@ TIME_FORM = "ISO 8601, such as 2026-11-22T03:00:00Z; without a zone it is UTC"
 
 def to_text(time_us: int) -> str:
     """Return the time as ``2026-11-22T03:45:26.918194Z``."""
-    second, micro = divmod(time_us, 1_000_000)
-    return f"{_second(second)}.{micro:06d}Z"
+    minutes, rest_us = divmod(time_us, 60_000_000)
+    day, minute = divmod(minutes, 1440)
+    second, micro = divmod(rest_us, 1_000_000)
+    calendar = _DATES.get(day) or _date(day)
+    return f"{calendar}{_MINUTES[minute]}{_SECONDS[second]}{micro:06d}Z"
 
 
-@lru_cache(maxsize=4096)  # events of one moment share the second; 4096 of them take about 0.5 MB
-def _second(second: int) -> str:
-    return (_EPOCH + timedelta(seconds=second)).strftime("%Y-%m-%dT%H:%M:%S").rjust(19, "0")
+# Each row of a view holds a few times, a good part of a rebuild: dates and minutes are looked up, not formatted.
+_MINUTES = tuple(f"T{hour:02d}:{minute:02d}:" for hour in range(24) for minute in range(60))
+_SECONDS = tuple(f"{second:02d}." for second in range(60))
+_DATES: dict[int, str] = {}
+_DATES_MAX = 4096
+
+
+def _date(day: int) -> str:
+    if len(_DATES) >= _DATES_MAX:
+        _DATES.clear()
+    text = _DATES[day] = (_START + timedelta(day)).isoformat()
+    return text
 
 
 def from_text(text: str, where: str = "time") -> int:

@@ -87,7 +87,7 @@ class Access:
             self._by_digest.pop(self._digest_of.pop(event.stream, ""), None)
 
     def find(self, token: str, now_us: int) -> Grant | None:
-        """Return the grant of a token that is in force now, else None. The lookup is by digest, so its time tells nothing."""
+        """Return the grant of a token that is in force now, else None; a lookup by digest, whose time tells nothing."""
         grant = self._by_digest.get(digest(token))
         if grant is None or (grant.expires_us is not None and grant.expires_us <= now_us):
             return None

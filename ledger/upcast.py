@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ledger.errors import Unreadable
-from ledger.events import TYPES, Fact, Recorded
+from ledger.events import NOTHING, TYPES, Fact, Recorded
 
 Upcast = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -16,11 +16,33 @@ UPCASTS: dict[tuple[str, int], Upcast] = {}
 """(type, schema) -> the step to schema + 1. Empty as long as every type is at schema 1."""
 
 
+SHORT = 64
+"""Bytes of data up to which decoded facts are shared: most events say nothing, or only their stop reason."""
+_SHARED_MAX = 1024
+_shared: dict[str, dict[bytes, Fact]] = {name: {} for name in TYPES}
+
+
 def fact(event: Recorded) -> Fact | None:
     """Return the data of a recorded event in today's shape; None when it was erased.
 
     Raises ``Unreadable`` for a type or schema that this program does not know, and for data that does not fit.
     """
+    data, info = event.data, TYPES.get(event.type)
+    if info is None or event.schema != info.schema or data is None or len(data) > SHORT:
+        return _decode(event)
+    shared = _shared[event.type]
+    known = shared.get(data)
+    if known is None:
+        known = _decode(event)
+        if known is not None:
+            if len(shared) >= _SHARED_MAX:
+                shared.clear()
+            known = NOTHING if known == NOTHING else known
+            shared[data] = known
+    return known
+
+
+def _decode(event: Recorded) -> Fact | None:
     info = TYPES.get(event.type)
     if info is None or event.schema > info.schema:
         raise Unreadable(
@@ -34,7 +56,9 @@ def fact(event: Recorded) -> Fact | None:
             return info.decode(event.data)  # type: ignore[no-any-return]
         return _lift(event, info.shape, info.schema)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        raise Unreadable(path=f"event {event.position}", reason=f"its data does not fit {event.type}: {error}") from error
+        raise Unreadable(
+            path=f"event {event.position}", reason=f"its data does not fit {event.type}: {error}"
+        ) from error
 
 
 def _lift(event: Recorded, shape: type[Fact], target: int) -> Fact:

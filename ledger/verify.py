@@ -1,4 +1,4 @@
-"""Verification of a log: every leaf, the tree, gap-free positions and versions, and the legality of every transition."""
+"""Verification of a log: every leaf, the tree, gap-free positions and versions, every transition legal."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Any
 import msgspec
 
 from ledger import engine
-from ledger.events import TYPES
+from ledger.events import TYPES, Recorded
 from ledger.leaf import leaf_hash
 from ledger.merkle import Frontier
-from ledger.events import Recorded
 from ledger.sqlite import COLUMNS, read_head
 from ledger.transitions import LEGAL
 
@@ -144,8 +143,10 @@ def _check_tree(verifier: Verifier, head: Any, connection: Any) -> None:
     for level, index, node in verifier.nodes:
         if stored.pop((level, index), None) != node:
             position = (index << level) + 1
-            tell(Problem(position, f"the stored tree node over positions {position} to {(index + 1) << level} is another"))
+            tell(
+                Problem(
+                    position, f"the stored tree node over positions {position} to {(index + 1) << level} is another"
+                )
+            )
     for level, index in stored:
         tell(Problem((index << level) + 1, f"the stored tree has a node (level {level}, index {index}) too many"))
-
-

@@ -38,7 +38,10 @@ def _compare(views: Path, fresh: Path) -> list[tuple[int, str]]:
         connection.execute("ATTACH ? AS fresh", (f"{fresh.resolve().as_uri()}?mode=ro",))
         found: list[tuple[int, str]] = []
         for projection in PROJECTIONS:
-            for kept, made, what in (("main", "fresh", "is not in a fresh fold"), ("fresh", "main", "is not in the views")):
+            for kept, made, what in (
+                ("main", "fresh", "is not in a fresh fold"),
+                ("fresh", "main", "is not in the views"),
+            ):
                 found += _missing(connection, f"{kept}.{projection.name}", f"{made}.{projection.name}", what)
         return sorted(found)[:DIFFERENCES_MAX]
     finally:
@@ -47,6 +50,6 @@ def _compare(views: Path, fresh: Path) -> list[tuple[int, str]]:
 
 def _missing(connection: Any, one: str, other: str, what: str) -> list[tuple[int, str]]:
     rows = connection.execute(
-        f"SELECT changed_position, id FROM (SELECT * FROM {one} EXCEPT SELECT * FROM {other}) LIMIT {DIFFERENCES_MAX}"  # noqa: S608 - names of our own
+        f"SELECT changed_position, id FROM (SELECT * FROM {one} EXCEPT SELECT * FROM {other}) LIMIT {DIFFERENCES_MAX}"
     )
     return [(position or 0, f"the row of {id} as it stands {what}") for position, id in rows]

@@ -12,6 +12,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ BATCH = 10_000
 """Events in one transaction of a catch-up or rebuild, about 10 MiB of memory; readers and writers get in between."""
 REBUILD_WHEN_BEHIND = 50_000
 """Events missing from an empty view from which on a rebuild (indexes made at the end) is faster than catching up."""
+PAGE_SIZE = 16_384
+"""Bytes of a page of the views file: rows have about 1 KiB, and few of them fit well in the usual 4 KiB."""
+WAL_SIZE = 16 * 1024 * 1024
+"""Bytes of WAL after which the views are checkpointed."""
 RETRY_S = 1.0
 """Wait after a failed application of events before the next try."""
 _SCHEMA = """
@@ -41,6 +46,8 @@ CREATE TABLE IF NOT EXISTS projections (
 """
 
 log = structlog.get_logger("projections")
+Parts = list[tuple[Projection, list[Recorded]]]
+"""Events by the projection that folds them."""
 Progress = Callable[[int, int], None]
 """Called with events done and events in all."""
 
@@ -87,9 +94,11 @@ class Engine:
         stale = []
         for projection in self._projections:
             version, position, leaf = known.get(projection.name, (None, 0, b""))
-            if version != projection.version or not await self._is_of_this_log(position, leaf):
-                stale.append(projection)
-            elif position == 0 and head.size > REBUILD_WHEN_BEHIND:
+            if (
+                version != projection.version
+                or not await self._is_of_this_log(position, leaf)
+                or (position == 0 and head.size > REBUILD_WHEN_BEHIND)
+            ):
                 stale.append(projection)
         return stale
 
@@ -121,7 +130,7 @@ class Engine:
                     await self._ledger.wait_beyond(self.position)
             except (LedgerError, sqlite.Error) as error:
                 self.fault = str(error)
-                log.error("views.failed", error=str(error), position=self.position)
+                log.exception("views.failed", error=str(error), position=self.position)
                 await asyncio.sleep(RETRY_S)
 
     async def beat(self) -> int:
@@ -175,23 +184,32 @@ class Engine:
         total = (await self._ledger.store.head()).size
         last: Recorded | None = None
         while last is None or last.position < total:
-            batch = await self._ledger.store.scan(last.position if last else 0, BATCH)
+            batch = await self._ledger.store.facts(last.position if last else 0, BATCH)
             if not batch:
                 break
-            await run(lambda db, batch=batch: _fold_beside(db, chosen, batch, memories))
+            parts = _split(batch, chosen)
+            births = await self._births(parts, memories)
+            await run(partial(_fold_beside, parts=parts, memories=memories, births=births))
             last = batch[-1]
             if progress:
                 progress(min(last.position, total), total)
         generation = secrets.token_hex(4)
         for projection in chosen:
-            await run(lambda db, one=projection: one.index(db, f"{one.name}__new", generation))
+            await run(partial(projection.index, table=f"{projection.name}__new", generation=generation))
         done = False
         while not done:
             rest = await self._ledger.store.scan(last.position if last else 0, BATCH)
-            last = rest[-1] if rest else last
-            done = await run(lambda db, rest=rest, last=last: _swap(db, chosen, rest, last, memories))
+            last = await self._whole(rest[-1] if rest else last)
+            done = await run(partial(_swap, chosen=chosen, rest=rest, last=last, memories=memories))
         self._forget()
         return last.position if last else 0
+
+    async def _whole(self, event: Recorded | None) -> Recorded | None:
+        return None if event is None else (await self._ledger.store.scan(event.position - 1, 1))[0]
+
+    async def _births(self, parts: Parts, memories: dict[str, Memory]) -> list[dict[str, int]]:
+        needed = [projection.needed(events, memories[projection.name]) for projection, events in parts]
+        return [await self._ledger.store.births(streams) if streams else {} for streams in needed]
 
     def _forget(self) -> None:
         for memory in self._memories.values():
@@ -219,7 +237,8 @@ class Engine:
                 fresh = batch[position - reached :] if position > reached else batch
                 if fresh:
                     memory = self._memories[projection.name]
-                    changed[projection.name] = projection.apply(db, projection.name, fresh, memory)
+                    mine = [event for event in fresh if event.type in projection.types]
+                    changed[projection.name] = projection.apply(db, projection.name, mine, memory) if mine else []
                     _move(db, projection, fresh[-1])
             db.execute("COMMIT")
         except BaseException:
@@ -256,8 +275,10 @@ def _prepare_or_replace(path: Path) -> Any:
 
 def _prepare(path: Path) -> Any:
     connection = sqlite.connect(path, read_only=False, cache_mib=256)
+    connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_SIZE // PAGE_SIZE}")
     connection.execute(_SCHEMA)
     return connection
 
@@ -281,13 +302,27 @@ def _begin_rebuild(db: Any, chosen: Sequence[Projection]) -> None:
         projection.create(db, f"{projection.name}__new")
 
 
+def _split(batch: list[Recorded], chosen: Sequence[Projection]) -> Parts:
+    routes: dict[str, list[list[Recorded]]] = {}
+    parts = [(projection, list[Recorded]()) for projection in chosen]
+    for projection, events in parts:
+        for name in projection.types:
+            routes.setdefault(name, []).append(events)
+    for event in batch:
+        for events in routes.get(event.type, ()):
+            events.append(event)
+    return [(projection, events) for projection, events in parts if events]
+
+
 def _fold_beside(
-    db: Any, chosen: Sequence[Projection], batch: list[Recorded], memories: dict[str, Memory]
+    db: Any, parts: Parts, memories: dict[str, Memory], births: Sequence[dict[str, int]] | None = None
 ) -> None:
     db.execute("BEGIN IMMEDIATE")
     try:
-        for projection in chosen:
-            projection.apply(db, f"{projection.name}__new", batch, memories[projection.name])
+        for number, (projection, events) in enumerate(parts):
+            memory = memories[projection.name]
+            known = None if births is None else births[number]
+            projection.apply(db, f"{projection.name}__new", events, memory, known)
         db.execute("COMMIT")
     except BaseException:
         db.execute("ROLLBACK")
@@ -298,7 +333,7 @@ def _swap(
     db: Any, chosen: Sequence[Projection], rest: list[Recorded], last: Recorded | None, memories: dict[str, Memory]
 ) -> bool:
     if rest:
-        _fold_beside(db, chosen, rest, memories)
+        _fold_beside(db, _split(rest, chosen), memories)
     db.execute("BEGIN IMMEDIATE")
     try:
         known = _checkpoints(db)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 
-
 class AsOf(NamedTuple):
     """A point in history: what the ledger knew at ``position``, or what had happened by ``time_us``."""
 
@@ -47,5 +46,3 @@ def status_at(at: AsOf) -> str:
         f"WHEN running_{end} <= :as_of THEN 'running' "
         f"WHEN pending_{end} <= :as_of THEN 'pending' ELSE 'created' END"
     )
-
-

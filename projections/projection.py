@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from ledger.events import Recorded
@@ -13,9 +13,11 @@ class Projection(Protocol):
 
     name: str
     version: int
+    types: frozenset[str]
+    """The event types that it folds; only these are given to it."""
 
     def create(self, db: Any, table: str) -> None:
-        """Create the table under the given name, with the one index that ``apply`` needs."""
+        """Create the table under the given name, without indexes: a rebuild fills it first."""
 
     def index(self, db: Any, table: str, generation: str) -> None:
         """Create the indexes that reads need; ``generation`` makes their names unique in the file."""
@@ -23,8 +25,21 @@ class Projection(Protocol):
     def fresh(self) -> Memory:
         """Return an empty memory for a run of ``apply`` calls over one table."""
 
-    def apply(self, db: Any, table: str, events: Sequence[Recorded], memory: Memory) -> list[str]:
-        """Fold events, in order and without a gap, inside the caller's transaction; return the ids of changed rows."""
+    def needed(self, events: Sequence[Recorded], memory: Memory) -> list[str]:
+        """Return the streams whose rows ``apply`` will have to read back for these events."""
+
+    def apply(
+        self,
+        db: Any,
+        table: str,
+        events: Sequence[Recorded],
+        memory: Memory,
+        births: Mapping[str, int] | None = None,
+    ) -> list[str]:
+        """Fold events of its types, in order and without a gap, in the caller's transaction; return changed rows' ids.
+
+        ``births``: given when the table has no indexes yet: the position of the first event of each needed stream.
+        """
 
 
 class Memory(dict[str, Any]):

@@ -5,7 +5,7 @@ Filters and order use plain indexed columns; reads join the stored bytes (see ``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -14,21 +14,23 @@ import msgspec
 from ledger import upcast
 from ledger.events import TYPES, Recorded
 from ledger.state import State, evolve
+from ledger.times import from_text
 from projections.projection import Memory
 
 STATES_MAX = 50_000
 """States remembered between batches, about 1 KiB each; a state that is not remembered is read back from its row."""
 IN_MAX = 500
 
-STATE_COLUMNS = tuple(name for name in State.__struct_fields__ if name not in ("metadata", "request_config", "refused", "runs"))
-"""Fields of ``State`` that are columns, in its order; the others are in the wire bytes, or only needed to decide."""
+STATE_COLUMNS = State.__struct_fields__[: State.__struct_fields__.index("created_by")]
+"""The first fields of ``State`` are columns, in its order; the others are read back from the wire bytes."""
 COLUMNS = (*STATE_COLUMNS, "source_id", "expires_us", "wire")
 _WIDTH = len(STATE_COLUMNS)
 _TEXT = {
-    "id", "kind", "user_id", "created_by", "updated_by", "status", "project_id", "agent_id", "conversation_id",
-    "base_template_id", "batch_id", "callback_url", "callback_error", "stop_reason", "source_id",
+    "id", "kind", "user_id", "status", "project_id", "agent_id", "conversation_id", "base_template_id", "batch_id",
+    "stop_reason", "source_id",
 }  # fmt: skip
 _INDEXES = (
+    ("id", "(id)", ""),
     ("created", "(created_us, id)", ""),
     ("user", "(user_id, created_us, id)", ""),
     ("status", "(status, created_us, id)", ""),
@@ -51,7 +53,7 @@ class ResourceProjection:
         self.version = version
         self.render = render
         self._indexes = (*_INDEXES, *indexes)
-        self._types = frozenset(name for name, info in TYPES.items() if info.kind == kind)
+        self.types = frozenset(name for name, info in TYPES.items() if info.kind == kind)
 
     def create(self, db: Any, table: str) -> None:
         """See ``Projection.create``."""
@@ -61,31 +63,35 @@ class ResourceProjection:
     def index(self, db: Any, table: str, generation: str) -> None:
         """See ``Projection.index``."""
         for name, columns, where in self._indexes:
+            unique = "UNIQUE " if name == "id" else ""
             condition = f" WHERE {where}" if where else ""
-            db.execute(f"CREATE INDEX {self.name}_{name}_{generation} ON {table} {columns}{condition}")
+            db.execute(f"CREATE {unique}INDEX {self.name}_{name}_{generation} ON {table} {columns}{condition}")
 
     def fresh(self) -> Memory:
         """See ``Projection.fresh``."""
         return Memory()
 
-    def apply(self, db: Any, table: str, events: Sequence[Recorded], memory: Memory) -> list[str]:
+    def apply(
+        self,
+        db: Any,
+        table: str,
+        events: Sequence[Recorded],
+        memory: Memory,
+        births: Mapping[str, int] | None = None,
+    ) -> list[str]:
         """See ``Projection.apply``."""
-        types = self._types
-        mine = [event for event in events if event.type in types]
-        if not mine:
-            return []
-        self._recall(db, table, mine, memory)
+        self._recall(db, table, events, memory, births)
         created: dict[str, State] = {}
         changed: dict[str, State] = {}
-        for event in mine:
+        fact = upcast.fact
+        for event in events:
             stream = event.stream
             known = memory.get(stream)
-            state = evolve(known, event, upcast.fact(event))
+            state = evolve(known, event, fact(event))
             if state is None:
                 continue
-            memory[stream] = state
             if known is None:
-                created[stream] = state
+                memory[stream] = created[stream] = state
             elif stream not in created:
                 changed[stream] = state
         self._write(db, table, created, changed)
@@ -94,15 +100,29 @@ class ResourceProjection:
                 del memory[stream]
         return [*created, *changed]
 
-    def _recall(self, db: Any, table: str, events: Sequence[Recorded], memory: Memory) -> None:
-        wanted = list({event.stream for event in events if event.version > 1} - memory.keys())
-        born = {event.stream for event in events if event.version == 1}
-        wanted = [stream for stream in wanted if stream not in born]
+    def needed(self, events: Sequence[Recorded], memory: Memory) -> list[str]:
+        """See ``Projection.needed``."""
+        born: set[str] = set()
+        wanted: dict[str, None] = {}
+        for event in events:
+            if event.version == 1:
+                born.add(event.stream)
+            elif event.stream not in memory and event.stream not in born:
+                wanted[event.stream] = None
+        return list(wanted)
+
+    def _recall(
+        self, db: Any, table: str, events: Sequence[Recorded], memory: Memory, births: Mapping[str, int] | None
+    ) -> None:
+        if births is None:
+            column, wanted = "id", list[Any](self.needed(events, memory))
+        else:  # the table has no index on the id yet, but its rows stand at their birth's position
+            column, wanted = "created_position", list(births.values())
         for start in range(0, len(wanted), IN_MAX):
             part = wanted[start : start + IN_MAX]
             marks = ",".join("?" * len(part))
-            for row in db.execute(f"SELECT {', '.join(COLUMNS)} FROM {table} WHERE id IN ({marks})", part):
-                memory[row[0]] = state_of(row)
+            for row in db.execute(f"SELECT {', '.join(COLUMNS)} FROM {table} WHERE {column} IN ({marks})", part):
+                memory[row[1]] = state_of(row)
 
     def _write(self, db: Any, table: str, created: dict[str, State], changed: dict[str, State]) -> None:
         if created:
@@ -110,25 +130,31 @@ class ResourceProjection:
             db.executemany(f"INSERT INTO {table} VALUES ({marks})", [self._row(state) for state in created.values()])
         if changed:
             sets = ", ".join(f"{name} = ?{number}" for number, name in enumerate(COLUMNS, 1) if number > 1)
-            db.executemany(f"UPDATE {table} SET {sets} WHERE id = ?1", [self._row(state) for state in changed.values()])
+            rows = [self._row(state) for state in changed.values()]
+            db.executemany(f"UPDATE {table} SET {sets} WHERE created_position = ?1", rows)
 
     def _row(self, state: State) -> tuple[Any, ...]:
         source = state.metadata.get("source_id") if state.metadata else None
-        expires_us = state.deadline_us if state.deleted_us is None else None
-        return (
-            *msgspec.structs.astuple(state)[:_WIDTH],
-            source if isinstance(source, str) else None,
-            expires_us,
-            self.render(state),
-        )
+        expires_us = None if state.timeout_s is None or state.deleted_us is not None else state.deadline_us
+        last = (source if isinstance(source, str) else None, expires_us, self.render(state))
+        return msgspec.structs.astuple(state)[:_WIDTH] + last
 
 
-class _Extras(msgspec.Struct):
+class _Wire(msgspec.Struct):
+    """What of a state only the wire bytes hold."""
+
+    created_by_id: str = ""
+    last_updated_by_id: str = ""
+    ttft_ns: int | None = None
+    callback_url: str | None = None
+    callback_sent_at: str | None = None
+    callback_status_code: int | None = None
+    callback_error: str | None = None
     metadata: dict[str, Any] | None = None
     request_config: dict[str, Any] | None = None
 
 
-_extras = msgspec.json.Decoder(_Extras).decode
+_decode = msgspec.json.Decoder(_Wire).decode
 
 
 def state_of(row: Sequence[Any]) -> State:
@@ -136,14 +162,18 @@ def state_of(row: Sequence[Any]) -> State:
     state = State(*row[:_WIDTH])
     if state.background is not None:
         state.background = bool(state.background)
-    extras = _extras(row[-1])
-    state.metadata, state.request_config = extras.metadata, extras.request_config
+    wire = _decode(row[-1])
+    state.created_by, state.updated_by = wire.created_by_id, wire.last_updated_by_id
+    state.ttft_ns, state.callback_url = wire.ttft_ns, wire.callback_url
+    state.callback_sent_us = None if wire.callback_sent_at is None else from_text(wire.callback_sent_at)
+    state.callback_status_code, state.callback_error = wire.callback_status_code, wire.callback_error
+    state.metadata, state.request_config = wire.metadata, wire.request_config
     return state
 
 
 def _declaration(name: str) -> str:
-    if name == "id":
-        return "id TEXT PRIMARY KEY NOT NULL"
+    if name == "created_position":
+        return "created_position INTEGER PRIMARY KEY"  # rows stand in the order of creation, as lists read them
     if name == "wire":
         return "wire BLOB NOT NULL"
     if name == "timeout_s":

@@ -32,6 +32,8 @@ ROWS_MAX = 50_000
 PAGES_SIZE_MAX = 64 * 1024 * 1024
 """Bytes of list pages kept in memory."""
 
+CHUNK_MAX = 2000
+"""Rows read in one step of a list as of a point in history."""
 READ_INTERVAL_S = 0.005
 """How old what is kept may be when another process writes the views; this process's own changes show at once."""
 
@@ -57,6 +59,8 @@ class Page(NamedTuple):
     more: bool
 
 
+_ID, _WIRE = COLUMNS.index("id"), COLUMNS.index("wire")
+_CHANGED = {"us": COLUMNS.index("changed_us"), "position": COLUMNS.index("changed_position")}
 _ROW = "SELECT wire, etag, user_id, project_id, deleted_us IS NOT NULL, kind, erased_position FROM {} WHERE id = ?"
 StreamsOf = Callable[[Sequence[str]], Awaitable[dict[str, list[Recorded]]]]
 
@@ -77,8 +81,10 @@ class Views:
         self._file_version = -1
         self._looked_at = 0.0
         self._clock = asyncio.get_running_loop().time
-        self._projections: dict[str, ResourceProjection] = {
-            projection.name: projection for projection in PROJECTIONS if isinstance(projection, ResourceProjection)
+        self._renders: dict[str, Render] = {
+            projection.name: projection.render
+            for projection in PROJECTIONS
+            if isinstance(projection, ResourceProjection)
         }
 
     async def open(self) -> None:
@@ -94,7 +100,7 @@ class Views:
     def forget(self, changed: dict[str, list[str]]) -> None:
         """Drop what is kept of changed rows, and all pages."""
         for ids in changed.values():
-            for id in ids:  # noqa: A001 - the field's name
+            for id in ids:
                 self._rows.pop(id, None)
         self._pages.clear()
         self._pages_size = 0
@@ -116,7 +122,7 @@ class Views:
         """Return how far the views are, from the file."""
         return int(self._quick.execute("SELECT ifnull(min(position), 0) FROM projections").fetchone()[0])
 
-    def row(self, table: str, id: str) -> Row | None:  # noqa: A002 - the field's name
+    def row(self, table: str, id: str) -> Row | None:
         """Return one resource, deleted ones too; None when the views hold none of that id."""
         self.notice()
         row = self._rows.get(id)
@@ -143,7 +149,7 @@ class Views:
         self._pages[key] = value
         self._pages_size += size
 
-    async def state(self, table: str, id: str) -> State | None:  # noqa: A002 - the field's name
+    async def state(self, table: str, id: str) -> State | None:
         """Return the folded state of one resource from its row."""
         rows = await self.read(f"SELECT {', '.join(COLUMNS)} FROM {table} WHERE id = :id", {"id": id})
         return state_of(rows[0]) if rows else None
@@ -181,17 +187,24 @@ class Views:
         where = sql.conditions(query)
         if query.filters.duration_percentile is not None:
             await self._add_percentile(query, where)
-        cursors = [await self._cursor(query, id) for id in (query.after, query.before)]  # noqa: A001
+        cursors = [await self._cursor(query, id) for id in (query.after, query.before)]
         sql.bounds(query, where, *cursors)
         if query.as_of is None and render is None:
             page = await self._stored(query, where)
         else:
-            page = await self._folded(query, where, render or self._projections[query.table].render)
+            page = await self._folded_in_time(query, where, render)
         rows, more = page[: query.limit], len(page) > query.limit
         if query.backwards:
             rows.reverse()
         wires = [wire for _, wire in rows]
         return Page(wires, rows[0][0] if rows else None, rows[-1][0] if rows else None, more)
+
+    async def _folded_in_time(self, query: Query, where: sql.Where, render: Render | None) -> list[tuple[str, bytes]]:
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                return await self._folded(query, where, render)
+        except TimeoutError:
+            raise Unavailable(reason=f"the query took longer than {DEADLINE_S:g} s; ask for less") from None
 
     async def ids(self, query: Query) -> list[str]:
         """Return the ids of a list's rows as of now."""
@@ -203,7 +216,8 @@ class Views:
         text = f"SELECT id, wire FROM {query.table} WHERE {where} ORDER BY {sql.order(query)} LIMIT :limit"
         return await self.read(text, {**where.parameters, "limit": query.limit + 1})
 
-    async def _folded(self, query: Query, where: sql.Where, render: Render) -> list[tuple[str, bytes]]:
+    async def _folded(self, query: Query, where: sql.Where, render: Render | None) -> list[tuple[str, bytes]]:
+        """Read rows from the cursor outwards; what changed since the query's point is folded from the log to it."""
         found: list[tuple[str, bytes]] = []
         names = ", ".join(COLUMNS)
         chunk = query.limit + 1
@@ -214,33 +228,31 @@ class Views:
             if last is not None:
                 sign = "<" if query.descending != query.backwards else ">"
                 part.add(f"({query.sort}, id) {sign} (:last, :last_id)", last=last.value, last_id=last.id)
-            text = f"SELECT {names}, {query.sort} FROM {query.table} WHERE {part} ORDER BY {sql.order(query)} LIMIT :limit"
-            rows = await self.read(text, part.parameters)
-            for state in await self._as_of(query, [state_of(row[:-1]) for row in rows]):
-                found.append((state.id, render(state)))
+            select = f"SELECT {names}, {query.sort} FROM {query.table}"
+            rows = await self.read(f"{select} WHERE {part} ORDER BY {sql.order(query)} LIMIT :limit", part.parameters)
+            found.extend(await self._as_of(query, rows, render))
             if len(rows) < chunk:
                 break
-            last = Cursor(rows[-1][-1], rows[-1][0])
-            chunk = min(chunk * 2, 2000)
+            last = Cursor(rows[-1][-1], rows[-1][_ID])
+            chunk = min(chunk * 2, CHUNK_MAX)
         return found[: query.limit + 1]
 
-    async def _as_of(self, query: Query, rows: list[State]) -> list[State]:
+    async def _as_of(self, query: Query, rows: list[Any], render: Render | None) -> list[tuple[str, bytes]]:
         at = query.as_of
-        if at is None:
-            return rows
-        changed = [state.id for state in rows if not _unchanged(state, at)]
+        changed = [row[_ID] for row in rows if at is not None and row[_CHANGED[at.suffix]] > at.value]
         streams = await self._streams_of(changed) if changed else {}
-        found = []
-        for state in rows:
-            then: State | None = state
-            if state.id in streams:
-                then = fold_as_of(streams[state.id], at)
-                if then is None or not sql.moving_matches(query.filters, then):
-                    continue
-            found.append(then)
-        return [state for state in found if state is not None]
+        found: list[tuple[str, bytes]] = []
+        for row in rows:
+            events = streams.get(row[_ID])
+            if events is None or at is None:
+                found.append((row[_ID], render(state_of(row[:-1])) if render else row[_WIRE]))
+                continue
+            state = fold_as_of(events, at)
+            if state is not None and sql.moving_matches(query.filters, state):
+                found.append((state.id, (render or self._renders[query.table])(state)))
+        return found
 
-    async def _cursor(self, query: Query, id: str | None) -> Cursor | None:  # noqa: A002 - the field's name
+    async def _cursor(self, query: Query, id: str | None) -> Cursor | None:
         if id is None:
             return None
         text = f"SELECT {query.sort}, user_id, project_id FROM {query.table} WHERE id = :id"
@@ -271,15 +283,8 @@ def fold_as_of(events: Sequence[Recorded], at: AsOf) -> State | None:
     return None if state is None or state.deleted_us is not None else state
 
 
-def _unchanged(state: State, at: AsOf) -> bool:
-    changed = state.changed_position if at.time_us is None else state.changed_us
-    return changed <= at.value
-
-
 _TABLES = {"job": "jobs", "run": "runs", "batch": "batches"}
 
 
 def _open(path: Path) -> Any:
     return sqlite.connect(path, read_only=True, cache_mib=64)
-
-

@@ -22,7 +22,8 @@ from server.auth import authenticate
 from server.config import Config
 from server.exchange import Exchange
 from server.expiry import Expiry
-from server.routes import agents, batches, health, jobs, log as log_routes, runs, tokens
+from server.routes import agents, batches, health, jobs, runs, tokens
+from server.routes import log as log_routes
 from server.routing import Router, routes_of
 
 NOTICE_INTERVAL_S = 0.005
@@ -107,7 +108,7 @@ class App:
         except ConnectionError:
             raise
         except Exception as error:
-            log.error("request.failed", request_id=exchange.request_id, route=pattern, exc_info=error)
+            log.exception("request.failed", request_id=exchange.request_id, route=pattern)
             response = problems.to_response(error, exchange.request_id)
         response.headers["X-Request-Id"] = exchange.request_id
         access_log.info(

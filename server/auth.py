@@ -9,6 +9,7 @@ import msgspec
 
 from ledger import ids
 from ledger.errors import invalid
+from ledger.events import Scope
 from ledger.tokens import Grant, is_well_formed
 from server.problems import Forbidden, Unauthorized
 
@@ -16,7 +17,7 @@ from server.problems import Forbidden, Unauthorized
 class Caller(msgspec.Struct, frozen=True):
     """Who a request is from. ``user_id`` is whom it acts for; ``by`` is the admin who does so, where that is another.
 
-    ``sees_all``: an admin who acts for nobody sees every user's rows. ``project_id``: reads and writes are limited to it.
+    ``sees_all``: an admin who acts for nobody sees every user's rows. ``project_id``: the one that it is limited to.
     """
 
     user_id: str
@@ -44,7 +45,7 @@ class Tokens(Protocol):
 
 
 def authenticate(headers: Mapping[str, str], tokens: Tokens, now_us: int, scope: str) -> Caller:
-    """Return who asks. Raises ``Unauthorized`` (401) without a token in force, ``Forbidden`` (403) without the scope."""
+    """Return who asks. Raises ``Unauthorized`` without a token in force, ``Forbidden`` without the scope."""
     header = headers.get("Authorization")
     if header is None:
         raise Unauthorized(reason="Send a token: Authorization: Bearer jl_… (make one with `jobledger token create`).")
@@ -82,9 +83,9 @@ def check_admin(caller: Caller, what: str) -> None:
         raise Forbidden(reason=f"{what} needs a token with the scope 'admin'.")
 
 
-def check_scopes(scopes: list[str]) -> list[str]:
+def check_scopes(scopes: list[str]) -> list[Scope]:
     """Return scopes that a token may have, sorted; raise ``InvalidInput`` for others."""
-    known = ("read", "write", "admin")
+    known: tuple[Scope, ...] = ("read", "write", "admin")
     if not scopes or any(scope not in known for scope in scopes):
         raise invalid("scopes", "must name at least one of read, write and admin", list(known))
-    return sorted(set(scopes), key=known.index)
+    return [scope for scope in known if scope in scopes]

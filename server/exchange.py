@@ -148,7 +148,9 @@ class Exchange:
             return web.Response(status=304, headers={"ETag": etag})
         return web.Response(body=wire, headers={"Content-Type": JSON, "ETag": etag})
 
-    async def command_answer(self, receipt: Receipt, wire: bytes, *, status: int = 200, location: str = "") -> web.Response:
+    async def command_answer(
+        self, receipt: Receipt, wire: bytes, *, status: int = 200, location: str = ""
+    ) -> web.Response:
         """Return what a command led to, once this node's views have it."""
         await self.app.engine.wait_for(receipt.position, self.app.config.wait_timeout_s)
         headers = {"Content-Type": JSON, "Ledger-Position": str(receipt.position)}
@@ -163,10 +165,12 @@ class Exchange:
 
 def json_answer(value: object, *, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
     """Return a value as JSON."""
-    return web.Response(status=status, body=msgspec.json.encode(value), headers={"Content-Type": JSON, **(headers or {})})
+    return web.Response(
+        status=status, body=msgspec.json.encode(value), headers={"Content-Type": JSON, **(headers or {})}
+    )
 
 
-def state_of(receipt: Receipt, id: str) -> State:  # noqa: A002 - the field's name
+def state_of(receipt: Receipt, id: str) -> State:
     """Return the state that a command led to."""
     if receipt.state is None:
         raise NotFound(what=id.partition("-")[0], id=id)

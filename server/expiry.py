@@ -38,7 +38,7 @@ class Expiry:
         now_us = self._ledger.clock()
         due = await self._views.read(_DUE, {"now": now_us, "limit": BATCH})
         context = Context(actor=SYSTEM_USER)
-        commands = [Expire(id=id, now_us=now_us) for id, _ in due]  # noqa: A001
+        commands = [Expire(id=id, now_us=now_us) for id, _ in due]
         outcomes = await asyncio.gather(
             *(self._ledger.execute_plan(single(command), context) for command in commands), return_exceptions=True
         )

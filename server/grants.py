@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ledger import ids, tokens
 from ledger.errors import NotFound
-from ledger.events import Granted, Recorded, Revoked, draft
+from ledger.events import Granted, Recorded, Revoked, Scope, draft
 from ledger.ledger import Ledger
 from ledger.session import Session
 
@@ -15,18 +15,18 @@ async def grant(
     ledger: Ledger,
     *,
     user_id: str,
-    scopes: list[str],
+    scopes: list[Scope],
     project_id: str | None = None,
     expires_days: float | None = None,
     actor: str,
     only_first: bool = False,
 ) -> tuple[str, str]:
     """Put a new token in force; return (token, id). ``only_first``: ("", "") when the ledger ever had one."""
-    token, id = tokens.mint(), ids.make("token")  # noqa: A001
+    token, id = tokens.mint(), ids.make("token")
     now_us = ledger.clock()
     fact = Granted(
         user_id=user_id,
-        scopes=scopes,  # type: ignore[arg-type] - checked by the callers against the same words
+        scopes=scopes,
         token_sha256=tokens.digest(token),
         project_id=project_id,
         expires_us=None if expires_days is None else now_us + int(expires_days * DAY_US),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import MutableMapping
 from typing import Any, TextIO
 
 import msgspec
@@ -11,7 +12,7 @@ import structlog
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
-def _render(_logger: Any, _name: str, event: dict[str, Any]) -> bytes:
+def _render(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> bytes:
     return _encode(event)
 
 

@@ -144,7 +144,7 @@ class Params:
 
 
 def parse_body(raw: bytes, shape: type[S]) -> S:
-    """Return a body in the shape. Raises ``BadRequest`` when it is no JSON, ``InvalidInput`` with every fault otherwise.
+    """Return a body in the shape. Raises ``BadRequest`` when it is no JSON, else ``InvalidInput`` with every fault.
 
     An empty body is an empty object.
     """
@@ -176,13 +176,13 @@ def _faults(value: Any, shape: type[msgspec.Struct]) -> list[dict[str, Any]]:
     return found
 
 
-def _fault(name: str, error: msgspec.ValidationError, type: Any) -> dict[str, Any]:  # noqa: A002
+def _fault(name: str, error: msgspec.ValidationError, type: Any) -> dict[str, Any]:
     what, _, inner = str(error).partition(" - at `$")
     where = name + inner.rstrip("`")
     return {"where": where[:200], "what": what, "allowed": _literals(type) or None}
 
 
-def _literals(type: Any) -> list[Any]:  # noqa: A002
+def _literals(type: Any) -> list[Any]:
     if get_origin(type) is Literal:
         return list(get_args(type))
     return [value for inner in get_args(type) for value in _literals(inner)]

@@ -63,12 +63,14 @@ _RETRY = (408, 429, 500, 503)
 
 
 def to_response(error: BaseException, request_id: str) -> web.Response:
-    """Return the answer that tells of an error. What is no ``LedgerError`` is an internal error: no word of it is shown."""
+    """Return the answer that tells of an error; of what is no ``LedgerError`` no word is shown."""
     for kind, status, name in _KINDS:
         if isinstance(error, kind):
             return _response(status, name, str(error), _details(error), _headers(error, status))
     details = {"request_id": request_id}
-    return _response(500, "internal_error", "Something went wrong in the server; its log has the request id.", details, {})
+    return _response(
+        500, "internal_error", "Something went wrong in the server; its log has the request id.", details, {}
+    )
 
 
 def type_of(error: BaseException) -> str:

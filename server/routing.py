@@ -79,7 +79,7 @@ def _allowed(node: _Node) -> list[str]:
 
 
 def routes_of(*modules: Any) -> list[Route]:
-    """Return the routes that modules declare in ``ROUTES``, and V1's ``/api/…`` spelling of the jobs routes (seed 002)."""
+    """Return the routes that modules declare in ``ROUTES``, and seed 002's ``/api/jobs…`` spelling."""
     routes = [route for module in modules for route in module.ROUTES]
     jobs = [route for route in routes if route.pattern.startswith("/v1/jobs")]
     aliases = [msgspec.structs.replace(route, pattern=f"/api{route.pattern.removeprefix('/v1')}") for route in jobs]

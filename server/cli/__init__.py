@@ -1,4 +1,4 @@
-"""The command line: ``jobledger COMMAND``. Every command works on the file, without a server or beside a running one."""
+"""The command line: ``jobledger COMMAND``, on the file alone, without a server or beside a running one."""
 
 from __future__ import annotations
 

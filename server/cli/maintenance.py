@@ -12,7 +12,8 @@ from ledger import engine
 from ledger.errors import Unreadable
 from ledger.ledger import Ledger
 from ledger.sqlite import SqliteStore
-from ledger.verify import Verdict, verify as verify_log
+from ledger.verify import Verdict
+from ledger.verify import verify as verify_log
 from projections.compare import differences
 from projections.engine import Engine, views_path
 from server.cli.options import bar, db_option, json_option, run, say_json

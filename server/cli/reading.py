@@ -23,7 +23,7 @@ from server.cli.options import clean, db_option, json_option, out, point, readin
 at_option = click.option("--at", "when", help="As of a position, or of a time such as 2026-11-22T14:03:00Z.")
 
 
-async def _history(db: Path, id: str) -> tuple[str, list[Recorded]]:  # noqa: A002 - the argument's name
+async def _history(db: Path, id: str) -> tuple[str, list[Recorded]]:
     ids.parse(id, "job", "run", "token")
     async with reading(db) as store:
         events = await store.stream(id)
@@ -46,7 +46,7 @@ def _data(event: Recorded) -> str:
 @db_option
 @json_option
 @click.argument("id")
-def log(db: Path, as_json: bool, id: str) -> None:  # noqa: A002
+def log(db: Path, as_json: bool, id: str) -> None:
     """Show every event of a job, run or batch: what happened, when, by whom.
 
     \b
@@ -70,7 +70,7 @@ def log(db: Path, as_json: bool, id: str) -> None:  # noqa: A002
 @json_option
 @at_option
 @click.argument("id")
-def show(db: Path, as_json: bool, when: str | None, id: str) -> None:  # noqa: A002
+def show(db: Path, as_json: bool, when: str | None, id: str) -> None:
     """Show a job, run or batch as it is now, or as of any point in history.
 
     \b
@@ -97,7 +97,7 @@ def show(db: Path, as_json: bool, when: str | None, id: str) -> None:  # noqa: A
 @json_option
 @at_option
 @click.argument("id")
-def replay(db: Path, as_json: bool, when: str | None, id: str) -> None:  # noqa: A002
+def replay(db: Path, as_json: bool, when: str | None, id: str) -> None:
     """Show the state after each event, and what that event changed.
 
     \b
@@ -114,7 +114,9 @@ def replay(db: Path, as_json: bool, when: str | None, id: str) -> None:  # noqa:
     console = out()
     for event, now, changed in frames:
         status = now["status"] if now else ""
-        console.print(f"{event.position}  {to_text(event.time)}  {clean(event.type)}  by {clean(event.actor)}  → {status}")
+        console.print(
+            f"{event.position}  {to_text(event.time)}  {clean(event.type)}  by {clean(event.actor)}  → {status}"
+        )
         for name, (before, after) in changed.items():
             old, new = (msgspec.json.encode(value).decode() for value in (before, after))
             console.print(f"    {name}: {clean(old)} → {clean(new)}")
@@ -132,9 +134,7 @@ def _frames(
         if at is not None and reached > at.value:
             break
         now = _object(state) if state is not None else None
-        changed = {
-            name: (shown.get(name), value) for name, value in (now or {}).items() if value != shown.get(name)
-        }
+        changed = {name: (shown.get(name), value) for name, value in (now or {}).items() if value != shown.get(name)}
         frames.append((event, now, changed))
         shown = now or {}
     return frames

@@ -13,7 +13,8 @@ from ledger.ledger import Ledger
 from ledger.tokens import ACCESS_TYPES, Access
 from server.auth import check_scopes
 from server.cli.options import db_option, json_option, out, reading, run, say_json
-from server.grants import grant, revoke as revoke_token
+from server.grants import grant
+from server.grants import revoke as revoke_token
 from server.routes.tokens import DAYS_MAX, show
 
 

@@ -7,13 +7,14 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
 
 import click
 import msgspec
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ledger import archive, engine
 from ledger.errors import Unreadable
@@ -27,12 +28,14 @@ from server.cli.options import db_option, json_option, reading, run, say_json
 @json_option
 @click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.option("--format", "format_", type=click.Choice(archive.FORMATS), default="jobledger", show_default=True)
-@click.option("--rejects", type=click.Path(path_type=Path, dir_okay=False), help="Where refused lines go, with reasons.")
+@click.option(
+    "--rejects", type=click.Path(path_type=Path, dir_okay=False), help="Where refused lines go, with reasons."
+)
 def import_(db: Path, as_json: bool, files: tuple[Path, ...], format_: str, rejects: Path | None) -> None:
     """Import histories from FILES (plain or .gz). The same file twice adds nothing.
 
-    What a rule refuses goes to the rejects file as JSON lines with file, line, reason and text. Statuses that the source
-    never showed but the rules need are added and marked `imputed`. A whole export (`--format jobledger`) into an empty
+    What a rule refuses goes to the rejects file as JSON lines with file, line, reason and text. Statuses
+    that the source never showed but the rules need are added and marked `imputed`. A whole export (`--format jobledger`) into an empty
     ledger restores it: same positions, times and tree root.
 
     \b
@@ -92,9 +95,9 @@ class _bar:  # noqa: N801 - reads as a function
         self._progress.stop()
 
 
-def _lines(raw: IO[bytes], path: Path) -> Iterator[bytes]:
+def _lines(raw: BufferedReader, path: Path) -> Iterator[bytes]:
     try:
-        if raw.peek(2)[:2] == b"\x1f\x8b":  # type: ignore[attr-defined] - a buffered reader
+        if raw.peek(2)[:2] == b"\x1f\x8b":
             with gzip.GzipFile(fileobj=raw) as unpacked:
                 yield from unpacked
         else:
@@ -120,7 +123,9 @@ async def _catch_up(ledger: Ledger, db: Path) -> None:
 @db_option
 @click.option("--stream", help="Only the events of this job, run or batch.")
 @click.option("--after", type=click.IntRange(0), default=0, show_default=True, help="Only above this position.")
-@click.option("--out", "target", type=click.Path(path_type=Path, dir_okay=False), help="File to write; stdout when not given.")
+@click.option(
+    "--out", "target", type=click.Path(path_type=Path, dir_okay=False), help="File to write; stdout when not given."
+)
 def export(db: Path, stream: str | None, after: int, target: Path | None) -> None:
     """Write the log as CloudEvents, one JSON object a line. `import` restores a whole export to the letter.
 

@@ -9,7 +9,8 @@ from aiohttp import web
 
 from ledger import ids
 from ledger.commands import is_cancellable
-from ledger.decider import Command, cancel as cancel_command
+from ledger.decider import Command
+from ledger.decider import cancel as cancel_command
 from ledger.errors import NothingToCancel, invalid
 from ledger.session import Session
 from projections.query import Filters, Query
@@ -52,7 +53,12 @@ async def _cancel(exchange: Exchange, owner: str, field: str) -> web.Response:
     def plan(session: Session) -> Sequence[Command]:
         for run in asked:
             state = session.state(run) if ids.is_id(run, "run") else None
-            if state is not None and getattr(state, field) == owner and exchange.sees(state) and state.deleted_us is None:
+            if (
+                state is not None
+                and getattr(state, field) == owner
+                and exchange.sees(state)
+                and state.deleted_us is None
+            ):
                 mine.add(run)
         active = [run for run in asked if run in mine and is_cancellable(session.state(run))]
         ended = [run for run in asked if run in mine and run not in active]
@@ -84,5 +90,11 @@ async def _active(exchange: Exchange, owner: str, field: str) -> list[str]:
 
 ROUTES = [
     Route("POST", "/v1/agents/{agent_id}/messages/cancel", cancel_agent, "write", "Cancel an agent's runs"),
-    Route("POST", "/v1/conversations/{conversation_id}/cancel", cancel_conversation, "write", "Cancel a conversation's runs"),
+    Route(
+        "POST",
+        "/v1/conversations/{conversation_id}/cancel",
+        cancel_conversation,
+        "write",
+        "Cancel a conversation's runs",
+    ),
 ]

@@ -16,7 +16,8 @@ from projections.jobs import render
 from server.exchange import Exchange, state_of
 from server.listing import Listing, answer, batch_filters
 from server.routes import resources
-from server.routes.bodies import CreateJob, create as create_command
+from server.routes.bodies import CreateJob
+from server.routes.bodies import create as create_command
 from server.routes.resources import Resource
 from server.routing import Route
 

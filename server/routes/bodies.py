@@ -96,12 +96,7 @@ def create(body: CreateJob | CreateRun, kind: str, exchange: Exchange) -> Create
     """Return the command that creates what a body describes."""
     caller = exchange.caller
     prefix = "run" if kind == "run" else "job"
-    id = ids.make(prefix) if body.id is None else ids.parse(body.id, prefix)  # noqa: A001
-    labels = {
-        name: None if value is None else ids.label(value, name)
-        for name in ("agent_id", "conversation_id", "base_template_id")
-        for value in (getattr(body, name, None),)
-    }
+    id = ids.make(prefix) if body.id is None else ids.parse(body.id, prefix)
     facts = Created(
         by=caller.by,
         user_id=caller.user_id,
@@ -111,15 +106,22 @@ def create(body: CreateJob | CreateRun, kind: str, exchange: Exchange) -> Create
         request_config=getattr(body, "request_config", None),
         callback_url=_callback_url(body.callback_url),
         timeout_s=_timeout(body.timeout_s),
-        **labels,
+        agent_id=_label(body, "agent_id"),
+        conversation_id=_label(body, "conversation_id"),
+        base_template_id=_label(body, "base_template_id"),
     )
     return Create(id=id, kind=kind, facts=facts, status=body.status, end=body.changed(caller.by, metadata=None))
 
 
-def change(body: ChangeJob | ChangeRun, id: str, exchange: Exchange) -> Change:  # noqa: A002 - the field's name
+def change(body: ChangeJob | ChangeRun, id: str, exchange: Exchange) -> Change:
     """Return the command that changes what a body describes."""
     facts = body.changed(exchange.caller.by, metadata=body.metadata)
     return Change(id=id, status=body.status, facts=facts, etags=exchange.if_match())
+
+
+def _label(body: CreateJob | CreateRun, name: str) -> str | None:
+    value: str | None = getattr(body, name, None)
+    return None if value is None else ids.label(value, name)
 
 
 def _callback_url(url: str | None) -> str | None:

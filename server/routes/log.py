@@ -10,7 +10,7 @@ from aiohttp import web
 
 from ledger import cloudevents, ids
 from ledger.bulk import Entry, LineError, Tally, append_all
-from ledger.errors import BadRequest, InvalidInput, LedgerError, invalid
+from ledger.errors import BadRequest, LedgerError, invalid
 from ledger.events import TYPES, Created, Recorded
 from server.auth import check_admin
 from server.exchange import Exchange, json_answer
@@ -142,7 +142,7 @@ def _entry(exchange: Exchange, number: int, line: bytes) -> Entry:
     return Entry(draft, expected, number)
 
 
-def _check_right(exchange: Exchange, type: str, actor: str, fact: object) -> None:  # noqa: A002
+def _check_right(exchange: Exchange, type: str, actor: str, fact: object) -> None:
     caller = exchange.caller
     ids.parse(actor, "user", where="actor")
     if "admin" in caller.scopes and caller.sees_all:
@@ -156,8 +156,7 @@ def _check_right(exchange: Exchange, type: str, actor: str, fact: object) -> Non
 
 
 def _at(number: int, error: LedgerError) -> LineError:
-    reason = str(error) if not isinstance(error, InvalidInput) else str(error)
-    return LineError(line=number, reason=reason, cause=error)
+    return LineError(line=number, reason=str(error), cause=error)
 
 
 ROUTES = [

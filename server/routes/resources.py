@@ -28,7 +28,7 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     id_kinds: tuple[str, ...]
     render: Render
 
-    def check(self, id: str) -> None:  # noqa: A002 - the field's name
+    def check(self, id: str) -> None:
         """Raise ``InvalidInput`` for a malformed id."""
         ids.parse(id, *self.id_kinds, where=f"{self.name} id")
 
@@ -42,7 +42,7 @@ _TABLES = {"job": "jobs", "run": "runs", "batch": "batches"}
 _STORED_AS_JOB = frozenset({"job", "batch"})
 
 
-def find(exchange: Exchange, resource: Resource, id: str) -> Row:  # noqa: A002 - the field's name
+def find(exchange: Exchange, resource: Resource, id: str) -> Row:
     """Return the row of a resource that exists for the caller. Raises ``NotFound`` or ``Erased``."""
     row = None
     for table in resource.tables:
@@ -56,7 +56,7 @@ def find(exchange: Exchange, resource: Resource, id: str) -> Row:  # noqa: A002 
     return row
 
 
-async def retrieve(exchange: Exchange, resource: Resource, id: str) -> web.Response:  # noqa: A002
+async def retrieve(exchange: Exchange, resource: Resource, id: str) -> web.Response:
     """Answer with one resource, as of now or of any point in history."""
     resource.check(id)
     exchange.resource = id
@@ -74,7 +74,7 @@ async def retrieve(exchange: Exchange, resource: Resource, id: str) -> web.Respo
     return exchange.resource_answer(resource.render(state) if state else row.wire, row.version)
 
 
-async def _retrieve_as_of(exchange: Exchange, resource: Resource, id: str, at: AsOf) -> web.Response:  # noqa: A002
+async def _retrieve_as_of(exchange: Exchange, resource: Resource, id: str, at: AsOf) -> web.Response:
     await exchange.wait_for_position()
     await check_as_of(exchange, at)
     state = fold_as_of(await exchange.app.ledger.read(id), at)
@@ -85,7 +85,7 @@ async def _retrieve_as_of(exchange: Exchange, resource: Resource, id: str, at: A
 
 async def execute(exchange: Exchange, resource: Resource, command: Command, time: str | None = None) -> web.Response:
     """Run a command and answer with the resource as it is after it."""
-    id = command.id  # noqa: A001
+    id = command.id
     exchange.resource = id
     context = exchange.context(time)
     context = msgspec.structs.replace(context, sees=_sees(exchange, resource))
@@ -100,7 +100,7 @@ async def execute(exchange: Exchange, resource: Resource, command: Command, time
     )
 
 
-async def cancel(exchange: Exchange, resource: Resource, id: str) -> web.Response:  # noqa: A002
+async def cancel(exchange: Exchange, resource: Resource, id: str) -> web.Response:
     """Cancel by the rules; a batch takes its active runs with it."""
     resource.check(id)
     exchange.resource = id
@@ -112,14 +112,14 @@ async def cancel(exchange: Exchange, resource: Resource, id: str) -> web.Respons
     return await exchange.command_answer(receipt, resource.render(state_of(receipt, id)))
 
 
-async def delete(exchange: Exchange, resource: Resource, id: str) -> web.Response:  # noqa: A002
+async def delete(exchange: Exchange, resource: Resource, id: str) -> web.Response:
     """Hide a resource from reads; its history stays."""
     resource.check(id)
     exchange.no_params()
     return await execute(exchange, resource, Delete(id=id, etags=exchange.if_match()))
 
 
-async def events(exchange: Exchange, resource: Resource, id: str) -> web.Response:  # noqa: A002
+async def events(exchange: Exchange, resource: Resource, id: str) -> web.Response:
     """Answer with the history as CloudEvents, oldest first, ``after`` and ``before`` versions."""
     resource.check(id)
     exchange.resource = id

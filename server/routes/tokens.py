@@ -53,7 +53,7 @@ async def create(exchange: Exchange) -> web.Response:
     if body.expires_days is not None and not 0 < body.expires_days <= DAYS_MAX:
         raise invalid("expires_days", "must be a number of days above 0", f"up to {DAYS_MAX}")
     project = None if body.project_id is None else ids.label(body.project_id, "project_id")
-    token, id = await grant(  # noqa: A001
+    token, id = await grant(
         exchange.app.ledger,
         user_id=user,
         scopes=check_scopes(body.scopes),
