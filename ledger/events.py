@@ -212,4 +212,5 @@ def draft(
     correlation: str | None = None,
 ) -> Draft:
     """Make a draft of today's schema from a fact."""
-    return Draft(stream, type, time, actor, fact, _encode(fact), key, correlation, SCHEMA)
+    data = b"{}" if fact is NOTHING else _encode(fact)
+    return Draft(stream, type, time, actor, fact, data, key, correlation, SCHEMA)

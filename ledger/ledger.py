@@ -163,8 +163,8 @@ class Ledger:
     ) -> Recorded:
         """Append one event that the rules allow and return it as recorded.
 
-        ``expected_version``: the stream's version before it (0: no such stream); ``VersionMismatch`` otherwise.
-        The same ``key`` and event again returns the first one. Raises as ``execute_plan``, and ``InvalidInput`` for bad data.
+        ``expected_version``: the stream's version before it (0: no such stream). The same ``key`` and event again
+        returns the first one. Raises as ``execute_plan``, and ``InvalidInput`` for bad data.
         """
         if type not in TYPES:
             raise invalid("type", f"'{type}' is not an event type", sorted(TYPES))

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 from ledger import upcast
 from ledger.errors import LedgerError
 from ledger.events import TYPES, Draft, Recorded
-from ledger.leaf import leaf_hash
+from ledger.leaf import leaf_hashes
 from ledger.merkle import Frontier
 from ledger.state import State, evolve
 
@@ -68,11 +68,32 @@ class Failure(NamedTuple):
     error: BaseException
 
 
+class Salts:
+    """Random salts, taken from the system a few hundred at a time: one call costs more than its bytes."""
+
+    SIZE = 16
+
+    def __init__(self, entropy: Callable[[int], bytes] = os.urandom, stock: int = 512) -> None:
+        self._entropy = entropy
+        self._stock = stock * self.SIZE
+        self._bytes = b""
+        self._next = 0
+
+    def take(self) -> bytes:
+        """Return the next 16 random bytes."""
+        start = self._next
+        if start >= len(self._bytes):
+            self._bytes, start = self._entropy(self._stock), 0
+        self._next = start + self.SIZE
+        return self._bytes[start : self._next]
+
+
 class States:
-    """The states that a process remembers between transactions; the store clears it when the file changed."""
+    """What a process keeps between transactions: states, cleared when the file changed, and a stock of salts."""
 
     def __init__(self, size_max: int = STATES_MAX) -> None:
         self.known: dict[str, State] = {}
+        self.salts = Salts()
         self._size_max = size_max
 
     def clear(self) -> None:
@@ -89,10 +110,10 @@ class States:
 class Session:
     """The transaction as works see it. One work that raises leaves no trace; the others stay."""
 
-    def __init__(self, source: Source, states: States, now_us: int, salts: Callable[[int], bytes] = os.urandom) -> None:
+    def __init__(self, source: Source, states: States, now_us: int) -> None:
         self._source = source
         self._states = states.known
-        self._salts = salts
+        self._salts = states.salts
         self._start = source.head()
         self.recorded_us = self._start.recorded_us
         self.now_us = now_us
@@ -101,7 +122,6 @@ class Session:
         self._new_keys: set[str] = set()
         self._versions: dict[str, int] = {}
         self._undo: dict[str, State | None] = {}
-        self._fresh = bytearray()
 
     def expect(self, streams: Collection[str], keys: Collection[str]) -> None:
         """Find out at once which of many streams and keys are new, so that each need not be looked up alone."""
@@ -155,11 +175,22 @@ class Session:
         events = []
         self.recorded_us = max(self.recorded_us, self.now_us)
         for draft in drafts:
-            version = self.version(draft.stream) + 1
+            stream = draft.stream
+            version = (self._versions.get(stream) or self.version(stream)) + 1
             event = Recorded(
-                self.size + 1, draft.stream, version, draft.type, draft.schema, draft.time, self.recorded_us,
-                draft.actor, draft.key, draft.correlation, draft.data, self._salt(),
-            )  # fmt: skip
+                len(self.staged) + self._start.size + 1,
+                stream,
+                version,
+                draft.type,
+                draft.schema,
+                draft.time,
+                self.recorded_us,
+                draft.actor,
+                draft.key,
+                draft.correlation,
+                draft.data,
+                self._salts.take(),
+            )
             self._stage(event, draft)
             events.append(event)
         return events
@@ -188,7 +219,7 @@ class Session:
 
     def seal(self) -> Sealed:
         """Hash the staged events into the tree."""
-        leaves = [leaf_hash(event) for event in self.staged]
+        leaves = leaf_hashes(self.staged)
         frontier = self._start.frontier.copy()
         nodes = frontier.extend(leaves)
         return Sealed(self.staged, leaves, nodes, Head(self.size, self.recorded_us, frontier))
@@ -220,10 +251,3 @@ class Session:
                 self._states.pop(stream, None)
             else:
                 self._states[stream] = state
-
-    def _salt(self) -> bytes:
-        if not self._fresh:
-            self._fresh = bytearray(self._salts(16 * 64))
-        salt = bytes(self._fresh[:16])
-        del self._fresh[:16]
-        return salt

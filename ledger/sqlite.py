@@ -16,6 +16,8 @@ from itertools import starmap
 from pathlib import Path
 from typing import Any, TypeVar
 
+from msgspec.structs import astuple
+
 from ledger import engine
 from ledger.errors import StoreClosed, StoreFailed, Unreadable
 from ledger.events import Recorded
@@ -26,6 +28,9 @@ APPLICATION_ID = 0x4A4C_4447
 """``JLDG``: what ``file`` and SQLite show as the application of a ledger."""
 FORMAT = 1
 """``user_version`` of the files that this program writes."""
+WAL_PAGES = 8192
+"""Pages of WAL (32 MiB) after which it is written back: streams are spread over the index by chance, so that writing
+back seldom writes each page of it once for many transactions."""
 IN_MAX = 500
 """Parameters of one IN list; SQLite compiles a list this long in well under a millisecond."""
 
@@ -261,13 +266,7 @@ def _rows(connection: Any, sql: str, parameters: tuple[Any, ...]) -> list[Record
 
 
 def _write(connection: Any, sealed: Sealed) -> None:
-    rows = [
-        (
-            event.position, event.stream, event.version, event.type, event.schema, event.time, event.recorded,
-            event.actor, event.key, event.correlation, event.data, event.salt, event.digest, leaf,
-        )
-        for event, leaf in zip(sealed.events, sealed.leaves, strict=True)
-    ]  # fmt: skip
+    rows = [(*astuple(event), leaf) for event, leaf in zip(sealed.events, sealed.leaves, strict=True)]
     connection.executemany(_INSERT, rows)
     if sealed.nodes:
         connection.executemany("INSERT INTO tree (level, idx, hash) VALUES (?, ?, ?)", sealed.nodes)
@@ -315,6 +314,7 @@ def _prepare(path: Path, name: str | None) -> Any:
     if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
         raise Unreadable(path=path, reason="its file system does not allow SQLite's WAL mode")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
     connection.execute("BEGIN IMMEDIATE")
     try:
         if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:

@@ -14,11 +14,12 @@ from aiohttp import web
 
 from ledger.errors import LedgerError
 from ledger.ledger import Ledger, wall_clock_us
+from ledger.times import to_text
 from ledger.tokens import ACCESS_TYPES, Access
 from projections.engine import Engine, Progress, views_path
 from projections.views import Views
-from server import problems
-from server.auth import authenticate
+from server import logs, problems
+from server.auth import Callers
 from server.config import Config
 from server.exchange import Exchange
 from server.expiry import Expiry
@@ -31,7 +32,6 @@ NOTICE_INTERVAL_S = 0.005
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 log = structlog.get_logger("server")
-access_log = structlog.get_logger("access")
 ROUTER = Router(routes_of(jobs, runs, batches, agents, log_routes, tokens, health))
 
 
@@ -48,6 +48,8 @@ class App:
         self.on_fatal: Callable[[BaseException], None] = lambda error: None
         """Called when a task that the server needs has died."""
         self._tasks: list[asyncio.Task[None]] = []
+        self._callers = Callers(self.access, clock)
+        self._access_log = logs.access_logger()
         self._prefix = secrets.token_hex(6)
         self._requests = 0
         self._noticed_at = 0.0
@@ -98,10 +100,10 @@ class App:
         try:
             if self._loop_time() - self._noticed_at > NOTICE_INTERVAL_S:
                 await self._notice()
-            route, values = ROUTER.find(request.method, request.rel_url.raw_path)
+            route, values = ROUTER.find(request.method, exchange.path)
             pattern = route.pattern
             if route.scope is not None:
-                exchange.caller = authenticate(request.headers, self.access, self.ledger.clock(), route.scope)
+                exchange.caller = self._callers.authenticate(request.headers, route.scope)
             response = await route.handler(exchange, *values)
         except LedgerError as error:
             response = problems.to_response(error, exchange.request_id)
@@ -111,19 +113,27 @@ class App:
             log.exception("request.failed", request_id=exchange.request_id, route=pattern)
             response = problems.to_response(error, exchange.request_id)
         response.headers["X-Request-Id"] = exchange.request_id
-        access_log.info(
-            "request",
-            request_id=exchange.request_id,
-            method=request.method,
-            route=pattern or request.rel_url.raw_path[:200],
-            resource=exchange.resource,
-            status=response.status,
-            user=exchange.caller.user_id if exchange.caller.token_id else "",
-            token=exchange.caller.token_id,
-            by=exchange.caller.by,
-            duration_ms=round((time.perf_counter() - started) * 1000, 3),
-        )
+        self._log(exchange, pattern, response.status, started)
         return response
+
+    def _log(self, exchange: Exchange, pattern: str, status: int, started: float) -> None:
+        now = time.perf_counter()
+        caller = exchange.caller
+        self._access_log.request(
+            logs.Access(
+                to_text(time.time_ns() // 1000),
+                "request",
+                exchange.request_id,
+                exchange.request.method,
+                pattern or exchange.path[:200],
+                exchange.resource,
+                status,
+                caller.user_id if caller.token_id else None,
+                caller.token_id or None,
+                caller.by,
+                int((now - started) * 1e6),
+            )
+        )
 
     async def _notice(self) -> None:
         self._noticed_at = self._loop_time()

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import Callable, Mapping
 
 import msgspec
 
 from ledger import ids
 from ledger.errors import invalid
 from ledger.events import Scope
-from ledger.tokens import Grant, is_well_formed
+from ledger.tokens import Access, Grant, is_well_formed
 from server.problems import Forbidden, Unauthorized
 
 
@@ -37,28 +36,47 @@ class Caller(msgspec.Struct, frozen=True):
         return None if self.sees_all else self.user_id
 
 
-class Tokens(Protocol):
-    """Where tokens are looked up."""
+class Callers:
+    """Turns the headers of requests into callers; remembers those of plain headers until any token changes."""
 
-    def find(self, token: str, now_us: int) -> Grant | None:
-        """Return the grant of a token in force."""
+    KEPT_MAX = 10_000
+
+    def __init__(self, access: Access, clock: Callable[[], int]) -> None:
+        self._access = access
+        self._clock = clock
+        self._kept: dict[str, tuple[Caller, int | None]] = {}
+        self._position = 0
+
+    def authenticate(self, headers: Mapping[str, str], scope: str) -> Caller:
+        """Return who asks. Raises ``Unauthorized`` without a token in force, ``Forbidden`` without the scope."""
+        header = headers.get("Authorization", "")
+        if self._position != self._access.position:
+            self._kept.clear()
+            self._position = self._access.position
+        is_plain = not ("user_id" in headers or "X-Project-Id" in headers or "X-Project" in headers)
+        known = self._kept.get(header) if is_plain else None
+        if known is None or (known[1] is not None and known[1] <= self._clock()):
+            grant = _grant(header, self._access, self._clock())
+            known = _caller(grant, headers), grant.expires_us
+            if is_plain and len(self._kept) < self.KEPT_MAX:
+                self._kept[header] = known
+        caller = known[0]
+        if scope not in caller.scopes and "admin" not in caller.scopes:
+            raise Forbidden(reason=f"This needs a token with the scope '{scope}'.")
+        return caller
 
 
-def authenticate(headers: Mapping[str, str], tokens: Tokens, now_us: int, scope: str) -> Caller:
-    """Return who asks. Raises ``Unauthorized`` without a token in force, ``Forbidden`` without the scope."""
-    header = headers.get("Authorization")
-    if header is None:
+def _grant(header: str, access: Access, now_us: int) -> Grant:
+    if not header:
         raise Unauthorized(reason="Send a token: Authorization: Bearer jl_… (make one with `jobledger token create`).")
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthorized(reason="The Authorization header is not of the form 'Bearer TOKEN'.")
-    grant = tokens.find(token, now_us)
+    grant = access.find(token, now_us)
     if grant is None:
         known = is_well_formed(token)
         raise Unauthorized(reason="The token is not in force." if known else "The token is mistyped or cut off.")
-    if scope not in grant.scopes and "admin" not in grant.scopes:
-        raise Forbidden(reason=f"This needs a token with the scope '{scope}'.")
-    return _caller(grant, headers)
+    return grant
 
 
 def _caller(grant: Grant, headers: Mapping[str, str]) -> Caller:

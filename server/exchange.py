@@ -35,12 +35,16 @@ NOBODY = Caller(SYSTEM_USER, "", frozenset(), None, False)
 class Exchange:
     """A request, who sent it, and the services that answer it."""
 
-    __slots__ = ("app", "body_digest", "caller", "project_seen", "request", "request_id", "resource")
+    __slots__ = ("app", "body_digest", "caller", "path", "query_string", "request", "request_id", "resource")
 
     def __init__(self, app: App, request: web.BaseRequest, request_id: str) -> None:
         self.app = app
         self.request = request
         self.request_id = request_id
+        target = request.raw_path
+        if not target.startswith("/"):  # the absolute form, as sent to proxies
+            target = request.rel_url.raw_path_qs
+        self.path, _, self.query_string = target.partition("?")
         self.caller = NOBODY
         self.resource = ""
         self.body_digest = b""
@@ -52,7 +56,7 @@ class Exchange:
 
     def no_params(self) -> None:
         """Refuse any query parameter."""
-        if self.request.query_string:
+        if self.query_string:
             self.params.done()
 
     async def body(self, shape: type[S]) -> S:
@@ -109,7 +113,7 @@ class Exchange:
         return key
 
     def _digest(self) -> str:
-        caller, path = self.caller, self.request.rel_url.raw_path.rstrip("/")
+        caller, path = self.caller, self.path.rstrip("/")
         head = "\n".join((self.request.method, path, caller.user_id, caller.project_id or ""))
         return hashlib.sha256(head.encode() + b"\n" + self.body_digest).hexdigest()
 

@@ -39,10 +39,11 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
 
 async def answer(exchange: Exchange, listing: Listing) -> web.Response:
     """Return the page that the request asks for."""
-    await exchange.wait_for_position()
+    if "Ledger-Position" in exchange.request.headers:
+        await exchange.wait_for_position()
     views = exchange.app.views
     caller = exchange.caller
-    key = (exchange.request.rel_url.raw_path_qs, caller.owner_filter, caller.project_id)
+    key = (exchange.path, exchange.query_string, caller.owner_filter, caller.project_id)
     kept = views.kept(key)
     if kept is None:
         query, render = await _query(exchange, listing)
@@ -123,7 +124,7 @@ def _link(exchange: Exchange, query: Query, page: Page) -> str | None:
     dropped = "before" if query.backwards else "after"
     pairs = [(name, value) for name, value in exchange.request.query.items() if name != dropped]
     pairs.append((dropped, str(page.first if query.backwards else page.last)))
-    return f'<{exchange.request.rel_url.raw_path}?{urlencode(pairs)}>; rel="next"'
+    return f'<{exchange.path}?{urlencode(pairs)}>; rel="next"'
 
 
 def job_filters(params: Params) -> Filters:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ledger import ids
-from ledger.events import Changed, Created
+from ledger.events import NOTHING, Changed, Created
 from ledger.formats import Move, Reject, Row
 
 COLUMNS = 8
@@ -19,7 +19,7 @@ START_US = 1_304_290_800_000_000 - 600_000_000
 """2011-05-01T23:00:00Z less the 600 s by which trace times are shifted."""
 SOURCE = "google-2011"
 _MOVES = {
-    1: ("running", Changed()),
+    1: ("running", NOTHING),
     2: ("failed", Changed(stop_reason="error", metadata={"reason": "evicted"})),
     3: ("failed", Changed(stop_reason="error")),
     4: ("completed", Changed(stop_reason="end_turn")),
@@ -48,7 +48,7 @@ def _row(number: int, fields: list[str], source: str) -> Row:
     job, event = fields[2], int(fields[3])
     if not job.isdigit():
         raise ValueError(f"has '{job[:40]}' for a job id")
-    moves = (_submit(fields, time_us), Move("pending", time_us, Changed())) if event == 0 else (_move(event, time_us),)
+    moves = (_submit(fields, time_us), Move("pending", time_us, NOTHING)) if event == 0 else (_move(event, time_us),)
     return Row(number, ids.derive("job", SOURCE, job), "job", f"{SOURCE}:{source}:{number:07d}", moves)
 
 

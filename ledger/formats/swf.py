@@ -10,17 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from ledger import ids
-from ledger.events import Changed, Created
+from ledger.events import NOTHING, Changed, Created
 from ledger.formats import Move, Reject, Row
 
 FIELDS = 18
 SECOND_US = 1_000_000
-_PENDING = Changed()
-_RUNNING = Changed()
 _COMPLETED = Changed(stop_reason="end_turn")
 _FAILED = Changed(stop_reason="error")
 _CANCELLED = Changed(stop_reason="cancelled")
-_EXPIRED = Changed()
 
 
 def parse(lines: Iterable[bytes], source: str) -> Iterator[Row | Reject]:
@@ -59,9 +56,9 @@ def _row(number: int, fields: list[bytes], start_s: int, source: str) -> Row:
         "source": source,
     }
     created = Created(user_id=ids.SYSTEM_USER, metadata=metadata)
-    moves = [Move("created", submitted_us, created), Move("pending", submitted_us, _PENDING)]
+    moves = [Move("created", submitted_us, created), Move("pending", submitted_us, NOTHING)]
     if run > 0:
-        moves.append(Move("running", started_us, _RUNNING))
+        moves.append(Move("running", started_us, NOTHING))
     end = _end(int(fields[10]), run, requested)
     if end is not None:
         moves.append(Move(end[0], ended_us, end[1]))
@@ -74,7 +71,7 @@ def _end(status: int, run: int, requested: int) -> tuple[str, Changed] | None:
     if status == 0:
         return "failed", _FAILED
     if status == 5:
-        return ("expired", _EXPIRED) if 0 < requested <= run else ("cancelled", _CANCELLED)
+        return ("expired", NOTHING) if 0 < requested <= run else ("cancelled", _CANCELLED)
     if status == -1:
         return None
     raise ValueError(f"has status {status}; known are 1, 0, 5 and -1")

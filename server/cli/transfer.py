@@ -34,9 +34,9 @@ from server.cli.options import db_option, json_option, reading, run, say_json
 def import_(db: Path, as_json: bool, files: tuple[Path, ...], format_: str, rejects: Path | None) -> None:
     """Import histories from FILES (plain or .gz). The same file twice adds nothing.
 
-    What a rule refuses goes to the rejects file as JSON lines with file, line, reason and text. Statuses
-    that the source never showed but the rules need are added and marked `imputed`. A whole export (`--format jobledger`) into an empty
-    ledger restores it: same positions, times and tree root.
+    What a rule refuses goes to the rejects file as JSON lines with file, line, reason and text. Statuses that the
+    source never showed but the rules need are added and marked `imputed`. A whole export (`--format jobledger`)
+    into an empty ledger restores it: same positions, times and tree root.
 
     \b
     Examples:

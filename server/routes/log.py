@@ -48,7 +48,7 @@ async def feed(exchange: Exchange) -> web.Response:
     if len(found) == limit:
         pairs = [f"after={last}", f"limit={limit}", *(f"types={name}" for name in types or ())]
         pairs += [f"subject={subject}"] if subject else []
-        headers["Link"] = f'<{exchange.request.rel_url.raw_path}?{"&".join(pairs)}>; rel="next"'
+        headers["Link"] = f'<{exchange.path}?{"&".join(pairs)}>; rel="next"'
     name = exchange.app.ledger.name
     body = b"[" + b",".join(cloudevents.encode(event, name) for event in found) + b"]"
     return web.Response(body=body, headers=headers)

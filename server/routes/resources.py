@@ -32,23 +32,19 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
         """Raise ``InvalidInput`` for a malformed id."""
         ids.parse(id, *self.id_kinds, where=f"{self.name} id")
 
-    @property
-    def tables(self) -> tuple[str, ...]:
-        """The views that hold it."""
-        return tuple(_TABLES[kind] for kind in self.kinds)
-
 
 _TABLES = {"job": "jobs", "run": "runs", "batch": "batches"}
-_STORED_AS_JOB = frozenset({"job", "batch"})
 
 
 def find(exchange: Exchange, resource: Resource, id: str) -> Row:
-    """Return the row of a resource that exists for the caller. Raises ``NotFound`` or ``Erased``."""
+    """Return the row of a resource that exists for the caller. Raises ``NotFound``, ``Erased``, ``InvalidInput``."""
     row = None
-    for table in resource.tables:
-        row = exchange.app.views.row(table, id)
+    for kind in resource.kinds:
+        row = exchange.app.views.row(_TABLES[kind], id)
         if row is not None:
             break
+    else:
+        resource.check(id)
     if row is None or row.deleted or not exchange.caller.may_see(row.user_id, row.project_id):
         raise NotFound(what=resource.name, id=id)
     if row.erased_position is not None:
@@ -58,15 +54,16 @@ def find(exchange: Exchange, resource: Resource, id: str) -> Row:
 
 async def retrieve(exchange: Exchange, resource: Resource, id: str) -> web.Response:
     """Answer with one resource, as of now or of any point in history."""
-    resource.check(id)
     exchange.resource = id
-    if exchange.request.query_string:
+    if exchange.query_string:
+        resource.check(id)
         params = exchange.params
         at = params.as_of()
         params.done()
         if at is not None:
             return await _retrieve_as_of(exchange, resource, id, at)
-    await exchange.wait_for_position()
+    if "Ledger-Position" in exchange.request.headers:
+        await exchange.wait_for_position()
     row = find(exchange, resource, id)
     if (row.kind == "run") == (resource.name == "run"):
         return exchange.resource_answer(row.wire, row.version)
@@ -138,7 +135,7 @@ async def events(exchange: Exchange, resource: Resource, id: str) -> web.Respons
     headers = {"Content-Type": cloudevents.BATCH_MEDIA_TYPE}
     if len(found) > limit:
         tail = "" if before is None else f"&before={before}"
-        next_page = f"{exchange.request.rel_url.raw_path}?after={found[limit - 1].version}{tail}&limit={limit}"
+        next_page = f"{exchange.path}?after={found[limit - 1].version}{tail}&limit={limit}"
         headers["Link"] = f'<{next_page}>; rel="next"'
     name = exchange.app.ledger.name
     body = b"[" + b",".join(cloudevents.encode(event, name) for event in found[:limit]) + b"]"
