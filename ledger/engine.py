@@ -7,7 +7,9 @@ hand, the ledger lets one process at a time write (an exclusive lock beside the 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import os
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -60,6 +62,16 @@ def connect(path: Path, *, read_only: bool, immutable: bool = False, cache_mib: 
     connection.execute(f"PRAGMA cache_size = -{cache_mib * 1024}")
     connection.execute("PRAGMA temp_store = MEMORY")
     return connection
+
+
+def touch(path: Path) -> None:
+    """Make the file, readable by its owner alone, where there is none yet; SQLite gives its WAL the same mode.
+
+    One that exists is not opened: closing it would drop the locks of this process's other connections to it.
+    """
+    if not path.exists():
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
 
 
 class Connection(aiosqlite.Connection):

@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -92,7 +92,7 @@ class Ledger:
     async def __aenter__(self) -> Ledger:
         self.store = await self._open_store()
         self.size = (await self.store.head()).size
-        self.store.changed()
+        self.store.grown()
         self._writer = Writer(self.store, self.clock, self._on_recorded, self._queue_max)
         self._watch = asyncio.create_task(self._watch_others(), name="ledger-watch")
         return self
@@ -244,18 +244,14 @@ class Ledger:
 
     async def refresh(self, *, surely: bool = False) -> None:
         """Take notice of what other processes appended; ``surely``: also when the file shows no sign of it."""
-        if not (self.store.changed() or surely):
-            return
-        head = await self.store.head()
-        while self.size < head.size:
+        size = self.store.grown()
+        if size is None and surely:
+            size = (await self.store.head()).size
+        while size is not None and self.size < size:
             events = await self.store.scan(self.size, 10_000)
             if not events:
                 return
             self._on_recorded([event for event in events if event.position > self.size])
-
-    async def count(self, types: Collection[str]) -> int:
-        """Return how many events of the types there are, at most 1,000,000."""
-        return len(await self.store.scan(0, 1_000_000, types))
 
     def _on_recorded(self, events: Sequence[Recorded]) -> None:
         fresh = [event for event in events if event.position > self.size]

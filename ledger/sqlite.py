@@ -110,6 +110,8 @@ class SqliteStore:
         where = Path(path)
         _check_place(where, read_only)
         lock = None if read_only else _confine(where)
+        if not read_only:
+            engine.touch(where)
         writer = None
         try:
             if not read_only:
@@ -203,11 +205,13 @@ class SqliteStore:
             yield batch
             after = batch[-1].position
 
-    def changed(self) -> bool:
-        """See ``Store.changed``. One look at a counter in shared memory, about 2 µs."""
+    def grown(self) -> int | None:
+        """See ``Store.grown``. One look at a counter in shared memory, about 2 µs."""
         version = self._glance.execute("PRAGMA data_version").fetchone()[0]
-        changed, self._seen_version = version != self._seen_version, version
-        return bool(changed)
+        if version == self._seen_version:
+            return None
+        self._seen_version = version
+        return int(self._glance.execute("SELECT size FROM head").fetchone()[0])
 
     async def call(self, work: Callable[[Any], T]) -> T:
         """Run a read of the caller's own on the reading connection."""

@@ -50,8 +50,8 @@ class Store(Protocol):
     def batches(self, after: int = 0, size: int = 10_000) -> AsyncIterator[list[Recorded]]:
         """Yield the whole log above ``after`` in batches, up to the end as it is when reached."""
 
-    def changed(self) -> bool:
-        """Tell whether anybody wrote to the log since the last call; cheap and immediate."""
+    def grown(self) -> int | None:
+        """Return the log's size if anybody wrote to it since the last call, else None; cheap and immediate."""
 
     async def close(self) -> None:
         """Release everything; safe to call twice."""
@@ -121,10 +121,10 @@ class MemoryStore:
             yield batch
             after = batch[-1].position
 
-    def changed(self) -> bool:
-        """See ``Store.changed``."""
+    def grown(self) -> int | None:
+        """See ``Store.grown``."""
         changed, self._changed = self._changed, False
-        return changed
+        return self._log.head().size if changed else None
 
     async def close(self) -> None:
         """See ``Store.close``."""

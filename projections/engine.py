@@ -274,6 +274,7 @@ def _prepare_or_replace(path: Path) -> Any:
 
 
 def _prepare(path: Path) -> Any:
+    sqlite.touch(path)
     connection = sqlite.connect(path, read_only=False, cache_mib=256)
     connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
     connection.execute("PRAGMA journal_mode = WAL")

@@ -99,7 +99,7 @@ class Params:
     def time_us(self, name: str) -> int | None:
         """Return a time as microseconds since 1970 UTC."""
         value = self._one(name)
-        return None if value is None else self._attempt(lambda: times.from_text(value.replace(" ", "+", 1), name))
+        return None if value is None else self._attempt(lambda: times.from_text(_zone(value), name))
 
     def as_of(self) -> AsOf | None:
         """Return the point in history that ``as_of`` names: a position or a time."""
@@ -141,6 +141,12 @@ class Params:
         if len(values) > 1:
             self.fault(name, "is given more than once", "one value")
         return values[0] if values else None
+
+
+def _zone(text: str) -> str:
+    """Return a time in which a zone's plus sign, sent unescaped and so decoded as a blank, is a plus again."""
+    head, blank, zone = text.rpartition(" ")
+    return f"{head}+{zone}" if blank and "T" in head else text
 
 
 def parse_body(raw: bytes, shape: type[S]) -> S:

@@ -19,6 +19,10 @@ from server.exchange import Exchange, state_of
 from server.listing import LIMIT_DEFAULT, LIMIT_MAX, check_as_of
 
 
+class Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """The body of a request that needs none."""
+
+
 class Resource(msgspec.Struct, frozen=True, kw_only=True):
     """A resource as a family of routes shows it: its name, where it lives, and its shape on the wire."""
 
@@ -102,7 +106,7 @@ async def cancel(exchange: Exchange, resource: Resource, id: str) -> web.Respons
     resource.check(id)
     exchange.resource = id
     exchange.no_params()
-    await exchange.raw_body(exchange.app.config.command_size_max)
+    await exchange.body(Nothing)
     plan = cancel_with_members(id, exchange.if_match(), exchange.caller.by)
     context = msgspec.structs.replace(exchange.context(), sees=_sees(exchange, resource))
     receipt = await exchange.app.ledger.execute_plan(plan, context)
@@ -113,6 +117,7 @@ async def delete(exchange: Exchange, resource: Resource, id: str) -> web.Respons
     """Hide a resource from reads; its history stays."""
     resource.check(id)
     exchange.no_params()
+    await exchange.body(Nothing)
     return await execute(exchange, resource, Delete(id=id, etags=exchange.if_match()))
 
 

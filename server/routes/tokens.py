@@ -62,6 +62,7 @@ async def create(exchange: Exchange) -> web.Response:
         actor=exchange.caller.by or exchange.caller.user_id,
     )
     exchange.resource = id
+    await exchange.app.ledger.refresh(surely=True)
     return json_answer({"token": token, **show(_granted(exchange, id))}, status=201)
 
 
