@@ -1,0 +1,138 @@
+"""The documents tell the truth: README commands run and print what it says; every route and command is in it."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from server.app import ROUTER
+from server.cli import cli
+from server.problems import _KINDS
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+DATA = ROOT.parent / "shared" / "data"
+BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+
+
+def steps(block):
+    """Yield (command, expected output lines) of a console block."""
+    for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
+        command, *expected = part.rstrip("\n").split("\n")
+        yield command, expected
+
+
+def matches(expected, line):
+    """A line of the README stands for a line of output; … stands for anything."""
+    return re.fullmatch(".*".join(re.escape(part) for part in expected.rstrip().split("…")), line.rstrip())
+
+
+ROUTES = sorted({route.pattern for route in ROUTER.routes if route.pattern.startswith("/v1")})
+
+
+@pytest.fixture
+def place(tmp_path):
+    """An empty folder to run the README's commands in."""
+    if not (ROOT / ".venv" / "bin" / "jobledger").exists():
+        pytest.skip("needs the environment that scripts/test makes")
+    return tmp_path
+
+
+def placed(command):
+    """Return a command of the README with the paths of this clone, so that it can run anywhere."""
+    command = command.replace("../shared/", f"{DATA.parent}/")
+    return re.sub(r"(?<![\w/])(scripts/serve|\.venv/bin/jobledger)", rf"{ROOT}/\1", command)
+
+
+def run_block(block, place, env, replace):
+    """Run a block in one shell and compare each command's output with the README's."""
+    script = ""
+    expectations = []
+    for command, expected in steps(block):
+        script += f"{placed(replace(command))}\necho '=== end'\n"
+        expectations.append((command, expected))
+    done = subprocess.run(
+        ["bash"], check=False, input=script, cwd=place, env=env, capture_output=True, text=True, timeout=240
+    )
+    outputs = done.stdout.split("=== end\n")
+    for (command, expected), output in zip(expectations, outputs, strict=False):
+        lines = output.rstrip("\n").split("\n") if output.strip() else []
+        assert len(lines) == len(expected), (command, output, done.stderr)
+        for wanted, line in zip(expected, lines, strict=True):
+            assert matches(wanted, line), (command, wanted, line)
+
+
+def test_the_first_screen_of_the_readme_does_what_it_says(place):
+    # Given a clone, when the server is started as the README says
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    (command, expected), *_ = steps(BLOCKS[0])
+    server = subprocess.Popen(
+        ["bash", "-c", f"exec {placed(command)} --port {port}"],
+        cwd=place,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        said = [server.stdout.readline().rstrip("\n") for _ in expected]
+        # Then it prints the token once and its address
+        for wanted, line in zip(expected, said, strict=True):
+            assert matches(wanted.replace("8283", str(port)), line), (wanted, line)
+        token = said[0].rpartition(" ")[2]
+        # And the commands of the second terminal print what stands there, down to the verdict
+        run_block(
+            BLOCKS[1], place, dict(os.environ), lambda line: line.replace("jl_…", token).replace("8283", str(port))
+        )
+    finally:
+        server.terminate()
+        server.stdout.close()
+        assert server.wait(timeout=60) == 0
+
+
+@pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data")
+def test_the_import_of_the_readme_does_what_it_says(place):
+    run_block(BLOCKS[2], place, dict(os.environ), lambda line: line)
+
+
+def test_every_console_block_is_run_by_a_test():
+    assert len(BLOCKS) == 3
+
+
+def test_the_python_of_the_readme_runs(tmp_path):
+    # Given the README's example, when it runs as a program
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    head, body = code.split("\n\n", 1)
+    indented = "\n".join(f"    {line}" for line in body.splitlines())
+    program = f"{head}\nimport asyncio\n\nasync def main():\n{indented}\n\nasyncio.run(main())\n"
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    # Then it prints the history of the run
+    assert [line.split()[1] for line in done.stdout.splitlines()] == [
+        "run.created",
+        "run.running",
+        "run.updated",
+        "run.completed",
+    ], done.stderr
+
+
+@pytest.mark.parametrize("pattern", ROUTES)
+def test_every_route_is_in_the_readme(pattern):
+    assert re.search(re.escape(pattern) + r"(?![\w/{])", README)
+
+
+@pytest.mark.parametrize("name", sorted(cli.commands))
+def test_every_command_is_in_the_readme(name):
+    assert re.search(rf"`(token )?{name}\b", README)
+
+
+@pytest.mark.parametrize("name", sorted({name for _, _, name in _KINDS}))
+def test_every_error_type_is_in_the_readme(name):
+    assert f"`{name}`" in README
