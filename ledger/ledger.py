@@ -70,15 +70,17 @@ class Ledger:
         cls,
         path: str | os.PathLike[str] = "ledger.db",
         *,
+        read_only: bool = False,
         clock: Callable[[], int] = wall_clock_us,
         queue_max: int = QUEUE_MAX,
         name: str | None = None,
     ) -> Ledger:
         """Return a ledger on the SQLite file at ``path``, made on first use; enter it with ``async with``.
 
-        Raises ``Unreadable`` on entering when the file is not a ledger.
+        ``read_only``: nothing is made or written, and every write raises ``StoreClosed``. Raises ``Unreadable`` on
+        entering when the file is not a ledger.
         """
-        return cls(lambda: SqliteStore.open(path, name=name), clock, queue_max)
+        return cls(lambda: SqliteStore.open(path, read_only=read_only, name=name), clock, queue_max)
 
     @classmethod
     def in_memory(cls, *, clock: Callable[[], int] = wall_clock_us, queue_max: int = QUEUE_MAX) -> Ledger:

@@ -23,7 +23,7 @@ def differences(db: Path) -> list[tuple[int, str]]:
 
 
 async def _fold(db: Path, fresh: Path) -> None:
-    async with Ledger.open(db) as ledger:
+    async with Ledger.open(db, read_only=True) as ledger:
         kept = Engine(ledger, views_path(db))
         await kept.open()
         await kept.close()

@@ -37,6 +37,8 @@ PAGE_SIZE = 16_384
 """Bytes of a page of the views file: rows have about 1 KiB, and few of them fit well in the usual 4 KiB."""
 WAL_SIZE = 16 * 1024 * 1024
 """Bytes of WAL after which the views are checkpointed."""
+GROWTH_INTERVAL_S = 0.05
+"""How often to look for more while somebody else appends much."""
 RETRY_S = 1.0
 """Wait after a failed application of events before the next try."""
 _SCHEMA = """
@@ -75,13 +77,19 @@ class Engine:
         self.on_changed: Callable[[dict[str, list[str]]], None] = lambda changed: None
         """Called with the changed ids of each projection after each commit."""
 
-    async def open(self, progress: Progress | None = None) -> None:
-        """Open the views file and bring it up to the log; what is missing, outdated or foreign is rebuilt."""
+    async def open(self, progress: Progress | None = None, *, grows: Callable[[], bool] = lambda: False) -> None:
+        """Open the views file and bring it up to the log; what is missing, outdated or foreign is rebuilt.
+
+        ``grows``: whether somebody still appends much, so that it is worth going on.
+        """
         self._connection = await sqlite.open_async(lambda: _prepare_or_replace(self.path))
         stale = await self._stale()
         if stale:
-            await self.rebuild(stale, progress)
+            await self.rebuild(stale, progress, grows=grows)
         await self.catch_up(progress)
+        while grows():
+            await asyncio.sleep(GROWTH_INTERVAL_S)
+            await self.catch_up(progress)
 
     async def rebuild_only(self, progress: Progress | None = None) -> int:
         """Open the views file just to rebuild it whole; return how many events were folded."""
@@ -164,7 +172,13 @@ class Engine:
             reason = f"the views are at position {self.position}, not yet at {position}"
             raise Unavailable(reason=f"{reason} ({self.fault})" if self.fault else reason) from None
 
-    async def rebuild(self, projections: Sequence[Projection] | None = None, progress: Progress | None = None) -> int:
+    async def rebuild(
+        self,
+        projections: Sequence[Projection] | None = None,
+        progress: Progress | None = None,
+        *,
+        grows: Callable[[], bool] = lambda: False,
+    ) -> int:
         """Fold views anew beside the old ones and swap them in one step; return how many events were folded.
 
         Readers never wait, nor go back: they see the old views until the swap, and the new ones are never behind
@@ -173,20 +187,23 @@ class Engine:
         chosen = self._projections if projections is None else projections
         lock = await asyncio.to_thread(_lock, self.path)
         try:
-            return await self._rebuild(chosen, progress)
+            return await self._rebuild(chosen, progress, grows)
         finally:
             os.close(lock)
 
-    async def _rebuild(self, chosen: Sequence[Projection], progress: Progress | None) -> int:
+    async def _rebuild(self, chosen: Sequence[Projection], progress: Progress | None, grows: Callable[[], bool]) -> int:
         run = self._connection.run
         memories = {projection.name: projection.fresh() for projection in chosen}
         await run(lambda db: _begin_rebuild(db, chosen))
         total = (await self._ledger.store.head()).size
         last: Recorded | None = None
-        while last is None or last.position < total:
+        while (growing := grows()) or last is None or last.position < total:
             batch = await self._ledger.store.facts(last.position if last else 0, BATCH)
-            if not batch:
+            if not batch and not growing:
                 break
+            if not batch:
+                await asyncio.sleep(GROWTH_INTERVAL_S)
+                continue
             parts = _split(batch, chosen)
             births = await self._births(parts, memories)
             await run(partial(_fold_beside, parts=parts, memories=memories, births=births))

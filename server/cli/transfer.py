@@ -6,7 +6,7 @@ import gzip
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
@@ -18,7 +18,9 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from ledger import archive, engine
 from ledger.errors import Unreadable
+from ledger.formats import Reject
 from ledger.ledger import Ledger
+from projections.beside import Beside
 from projections.engine import Engine, views_path
 from server.cli.options import db_option, json_option, reading, run, say_json
 
@@ -57,25 +59,53 @@ def import_(db: Path, as_json: bool, files: tuple[Path, ...], format_: str, reje
 
 async def _import(db: Path, files: tuple[Path, ...], format_: str, rejects: Path | None) -> dict[str, Any]:
     tally = {"appended": 0, "duplicate": 0, "rejected": 0}
-    refused: IO[bytes] | None = None
-    try:
+    with _Rejects(rejects) as refused:
         async with Ledger.open(db) as ledger:
-            for path in files:
-                with _bar(path) as (progress, task), path.open("rb") as raw:
-                    source = path.name.removesuffix(".gz")
-                    async for part in archive.load(ledger, _lines(raw, path), format_, source):
-                        tally["appended"] += part.appended
-                        tally["duplicate"] += part.duplicate
-                        tally["rejected"] += len(part.rejects)
-                        if part.rejects:
-                            refused = refused or (rejects.open("wb") if rejects else None)
-                            _write_rejects(refused, path, part.rejects)
-                        progress.update(task, completed=raw.tell())
-            await _catch_up(ledger, db)
-    finally:
-        if refused is not None:
-            refused.close()
+            with Beside(db) as beside:
+                for path in files:
+                    await _import_file(ledger, path, format_, tally, refused, beside)
+            views = Engine(ledger, views_path(db))
+            await views.open()
+            await views.close()
     return tally
+
+
+async def _import_file(
+    ledger: Ledger, path: Path, format_: str, tally: dict[str, Any], refused: _Rejects, beside: Beside
+) -> None:
+    source = path.name.removesuffix(".gz")
+    with _bar(path) as (progress, task), path.open("rb") as raw:
+        async for part in archive.load(ledger, _lines(raw, path), format_, source):
+            tally["appended"] += part.appended
+            tally["duplicate"] += part.duplicate
+            tally["rejected"] += len(part.rejects)
+            refused.write(path, part.rejects)
+            beside.appended(tally["appended"])
+            progress.update(task, completed=raw.tell())
+
+
+class _Rejects:
+    """The rejects file, made when the first line goes into it; nothing where the user named none."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._file: IO[bytes] | None = None
+
+    def __enter__(self) -> _Rejects:
+        return self
+
+    def write(self, source: Path, rejects: Sequence[Reject]) -> None:
+        """Write a JSON line for each."""
+        if self._path is None or not rejects:
+            return
+        self._file = self._file or self._path.open("wb")
+        for reject in rejects:
+            line = {"file": source.name, "line": reject.line, "reason": reject.reason, "text": reject.text}
+            self._file.write(msgspec.json.encode(line) + b"\n")
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            self._file.close()
 
 
 class _bar:  # noqa: N801 - reads as a function
@@ -104,19 +134,6 @@ def _lines(raw: BufferedReader, path: Path) -> Iterator[bytes]:
             yield from raw
     except (gzip.BadGzipFile, EOFError) as error:
         raise Unreadable(path=path, reason=f"it is a damaged gzip file: {error}") from error
-
-
-def _write_rejects(file: IO[bytes] | None, path: Path, rejects: tuple[Any, ...]) -> None:
-    for reject in rejects:
-        line = {"file": path.name, "line": reject.line, "reason": reject.reason, "text": reject.text}
-        if file is not None:
-            file.write(msgspec.json.encode(line) + b"\n")
-
-
-async def _catch_up(ledger: Ledger, db: Path) -> None:
-    views = Engine(ledger, views_path(db))
-    await views.open()
-    await views.close()
 
 
 @click.command()
