@@ -18,7 +18,6 @@ StopReason = Literal[
     "requires_approval", "context_window_overflow_in_system_prompt",
 ]  # fmt: skip
 Scope = Literal["read", "write", "admin"]
-Int64 = int
 
 
 class Request(msgspec.Struct, frozen=True):

@@ -11,7 +11,7 @@ from ledger import engine
 from ledger.events import TYPES, Recorded
 from ledger.leaf import leaf_hash
 from ledger.merkle import Frontier
-from ledger.sqlite import COLUMNS, read_head
+from ledger.queries import COLUMNS, read_head
 from ledger.transitions import LEGAL
 
 PROBLEMS_MAX = 100

@@ -13,7 +13,8 @@ from types import TracebackType
 
 from ledger import engine as sqlite
 from ledger.ledger import Ledger
-from projections.engine import Engine, views_path
+from projections.engine import Engine
+from projections.file import views_path
 
 WORTH_IT = 100_000
 """Events appended from which on a second process, about half a second to start, saves more than it costs."""
@@ -23,7 +24,6 @@ class Beside:
     """Context around an import: ``appended`` is told how many events there are so far."""
 
     def __init__(self, db: Path) -> None:
-        self._db = db
         context = multiprocessing.get_context("spawn")
         self._ended = context.Event()
         self._process = context.Process(target=_follow, args=(db, self._ended), daemon=True)

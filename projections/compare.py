@@ -9,7 +9,8 @@ from typing import Any
 
 from ledger import engine as sqlite
 from ledger.ledger import Ledger
-from projections.engine import PROJECTIONS, Engine, views_path
+from projections.engine import PROJECTIONS, Engine
+from projections.file import views_path
 
 DIFFERENCES_MAX = 100
 

@@ -7,12 +7,8 @@ several processes can share one views file: whoever holds the write lock applies
 from __future__ import annotations
 
 import asyncio
-import fcntl
-import os
-import secrets
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,39 +20,22 @@ from ledger.events import Recorded
 from ledger.leaf import leaf_hash
 from ledger.ledger import Ledger
 from projections.batches import BATCHES
+from projections.file import checkpoints, move, open_or_replace
 from projections.jobs import JOBS
-from projections.projection import Memory, Projection
+from projections.projection import Projection
+from projections.rebuild import BATCH, GROWTH_INTERVAL_S, Progress, Rebuild
 from projections.runs import RUNS
 
 PROJECTIONS: tuple[Projection, ...] = (JOBS, RUNS, BATCHES)
-BATCH = 10_000
-"""Events in one transaction of a catch-up or rebuild, about 10 MiB of memory; readers and writers get in between."""
 REBUILD_WHEN_BEHIND = 50_000
 """Events missing from an empty view from which on a rebuild (indexes made at the end) is faster than catching up."""
-PAGE_SIZE = 16_384
-"""Bytes of a page of the views file: rows have about 1 KiB, and few of them fit well in the usual 4 KiB."""
-WAL_SIZE = 16 * 1024 * 1024
-"""Bytes of WAL after which the views are checkpointed."""
-GROWTH_INTERVAL_S = 0.05
-"""How often to look for more while somebody else appends much."""
 RETRY_S = 1.0
 """Wait after a failed application of events before the next try."""
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS projections (
-    name TEXT PRIMARY KEY, version INTEGER NOT NULL, position INTEGER NOT NULL, leaf BLOB NOT NULL
-) STRICT
-"""
 
 log = structlog.get_logger("projections")
-Parts = list[tuple[Projection, list[Recorded]]]
-"""Events by the projection that folds them."""
-Progress = Callable[[int, int], None]
-"""Called with events done and events in all."""
 
 
-def views_path(ledger_path: Path) -> Path:
-    """Return where the views of a ledger file are: ``ledger.db`` has ``ledger.views.db``."""
-    return ledger_path.with_name(f"{ledger_path.stem}.views{ledger_path.suffix or '.db'}")
+log = structlog.get_logger("projections")
 
 
 class Engine:
@@ -82,7 +61,7 @@ class Engine:
 
         ``grows``: whether somebody still appends much, so that it is worth going on.
         """
-        self._connection = await sqlite.open_async(lambda: _prepare_or_replace(self.path))
+        self._connection = await sqlite.open_async(lambda: open_or_replace(self.path))
         stale = await self._stale()
         if stale:
             await self.rebuild(stale, progress, grows=grows)
@@ -93,11 +72,11 @@ class Engine:
 
     async def rebuild_only(self, progress: Progress | None = None) -> int:
         """Open the views file just to rebuild it whole; return how many events were folded."""
-        self._connection = await sqlite.open_async(lambda: _prepare_or_replace(self.path))
+        self._connection = await sqlite.open_async(lambda: open_or_replace(self.path))
         return await self.rebuild(None, progress)
 
     async def _stale(self) -> list[Projection]:
-        known = await self._connection.run(_checkpoints)
+        known = await self._connection.run(checkpoints)
         head = await self._ledger.store.head()
         stale = []
         for projection in self._projections:
@@ -181,59 +160,19 @@ class Engine:
     ) -> int:
         """Fold views anew beside the old ones and swap them in one step; return how many events were folded.
 
-        Readers never wait, nor go back: they see the old views until the swap, and the new ones are never behind
-        the old. Another rebuild of the same file, in whatever process, is waited for.
+        Readers never wait, nor go back: they see the old views until the swap, and the new ones are never behind.
         """
         chosen = self._projections if projections is None else projections
-        lock = await asyncio.to_thread(_lock, self.path)
-        try:
-            return await self._rebuild(chosen, progress, grows)
-        finally:
-            os.close(lock)
-
-    async def _rebuild(self, chosen: Sequence[Projection], progress: Progress | None, grows: Callable[[], bool]) -> int:
-        run = self._connection.run
-        memories = {projection.name: projection.fresh() for projection in chosen}
-        await run(lambda db: _begin_rebuild(db, chosen))
-        total = (await self._ledger.store.head()).size
-        last: Recorded | None = None
-        while (growing := grows()) or last is None or last.position < total:
-            batch = await self._ledger.store.facts(last.position if last else 0, BATCH)
-            if not batch and not growing:
-                break
-            if not batch:
-                await asyncio.sleep(GROWTH_INTERVAL_S)
-                continue
-            parts = _split(batch, chosen)
-            births = await self._births(parts, memories)
-            await run(partial(_fold_beside, parts=parts, memories=memories, births=births))
-            last = batch[-1]
-            if progress:
-                progress(min(last.position, total), total)
-        generation = secrets.token_hex(4)
-        for projection in chosen:
-            await run(partial(projection.index, table=f"{projection.name}__new", generation=generation))
-        done = False
-        while not done:
-            rest = await self._ledger.store.scan(last.position if last else 0, BATCH)
-            last = await self._whole(rest[-1] if rest else last)
-            done = await run(partial(_swap, chosen=chosen, rest=rest, last=last, memories=memories))
+        done = await Rebuild(self.path, self._connection, self._ledger.store, chosen).run(progress, grows)
         self._forget()
-        return last.position if last else 0
-
-    async def _whole(self, event: Recorded | None) -> Recorded | None:
-        return None if event is None else (await self._ledger.store.scan(event.position - 1, 1))[0]
-
-    async def _births(self, parts: Parts, memories: dict[str, Memory]) -> list[dict[str, int]]:
-        needed = [projection.needed(events, memories[projection.name]) for projection, events in parts]
-        return [await self._ledger.store.births(streams) if streams else {} for streams in needed]
+        return done
 
     def _forget(self) -> None:
         for memory in self._memories.values():
             memory.clear()
 
     def _lowest(self, db: Any) -> int:
-        known = _checkpoints(db)
+        known = checkpoints(db)
         return min(known[projection.name][1] for projection in self._projections)
 
     def _apply(self, db: Any, batch: list[Recorded]) -> tuple[int, dict[str, list[str]]]:
@@ -244,7 +183,7 @@ class Engine:
             if version != self._file_version:
                 self._forget()
                 self._file_version = version
-            known = _checkpoints(db)
+            known = checkpoints(db)
             reached = batch[0].position - 1
             for projection in self._projections:
                 position = known[projection.name][1]
@@ -256,7 +195,7 @@ class Engine:
                     memory = self._memories[projection.name]
                     mine = [event for event in fresh if event.type in projection.types]
                     changed[projection.name] = projection.apply(db, projection.name, mine, memory) if mine else []
-                    _move(db, projection, fresh[-1])
+                    move(db, projection, fresh[-1])
             db.execute("COMMIT")
         except BaseException:
             self._forget()
@@ -276,101 +215,3 @@ class Engine:
             for _, future in ready:
                 if not future.done():
                     future.set_result(None)
-
-
-def _prepare_or_replace(path: Path) -> Any:
-    try:
-        return _prepare(path)
-    except sqlite.OperationalError:
-        raise
-    except sqlite.DatabaseError as error:  # damaged: it is disposable, and the log has every word of it
-        log.warning("views.replaced", path=str(path), error=str(error))
-        for ending in ("", "-wal", "-shm"):
-            Path(f"{path}{ending}").unlink(missing_ok=True)
-        return _prepare(path)
-
-
-def _prepare(path: Path) -> Any:
-    sqlite.touch(path)
-    connection = sqlite.connect(path, read_only=False, cache_mib=256)
-    connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
-    connection.execute("PRAGMA journal_mode = WAL")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_SIZE // PAGE_SIZE}")
-    connection.execute(_SCHEMA)
-    return connection
-
-
-def _checkpoints(db: Any) -> dict[str, tuple[int, int, bytes]]:
-    return {row[0]: row[1:] for row in db.execute("SELECT name, version, position, leaf FROM projections")}
-
-
-def _move(db: Any, projection: Projection, last: Recorded | None) -> None:
-    position, leaf = (last.position, leaf_hash(last)) if last else (0, b"")
-    db.execute(
-        "INSERT INTO projections VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
-        "version = excluded.version, position = excluded.position, leaf = excluded.leaf",
-        (projection.name, projection.version, position, leaf),
-    )
-
-
-def _begin_rebuild(db: Any, chosen: Sequence[Projection]) -> None:
-    for projection in chosen:
-        db.execute(f"DROP TABLE IF EXISTS {projection.name}__new")
-        projection.create(db, f"{projection.name}__new")
-
-
-def _split(batch: list[Recorded], chosen: Sequence[Projection]) -> Parts:
-    routes: dict[str, list[list[Recorded]]] = {}
-    parts = [(projection, list[Recorded]()) for projection in chosen]
-    for projection, events in parts:
-        for name in projection.types:
-            routes.setdefault(name, []).append(events)
-    for event in batch:
-        for events in routes.get(event.type, ()):
-            events.append(event)
-    return [(projection, events) for projection, events in parts if events]
-
-
-def _fold_beside(
-    db: Any, parts: Parts, memories: dict[str, Memory], births: Sequence[dict[str, int]] | None = None
-) -> None:
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        for number, (projection, events) in enumerate(parts):
-            memory = memories[projection.name]
-            known = None if births is None else births[number]
-            projection.apply(db, f"{projection.name}__new", events, memory, known)
-        db.execute("COMMIT")
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-
-
-def _swap(
-    db: Any, chosen: Sequence[Projection], rest: list[Recorded], last: Recorded | None, memories: dict[str, Memory]
-) -> bool:
-    if rest:
-        _fold_beside(db, _split(rest, chosen), memories)
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        known = _checkpoints(db)
-        reached = last.position if last else 0
-        if any(known.get(projection.name, (0, 0, b""))[1] > reached for projection in chosen):
-            db.execute("ROLLBACK")  # the old views moved on meanwhile: fold what came, then try again
-            return False
-        for projection in chosen:
-            db.execute(f"DROP TABLE IF EXISTS {projection.name}")
-            db.execute(f"ALTER TABLE {projection.name}__new RENAME TO {projection.name}")
-            _move(db, projection, last)
-        db.execute("COMMIT")
-    except BaseException:
-        db.execute("ROLLBACK")
-        raise
-    return True
-
-
-def _lock(path: Path) -> int:
-    handle = os.open(f"{path}.rebuild", os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    return handle

@@ -16,7 +16,9 @@ from ledger.errors import LedgerError
 from ledger.ledger import Ledger, wall_clock_us
 from ledger.times import to_text
 from ledger.tokens import ACCESS_TYPES, Access
-from projections.engine import Engine, Progress, views_path
+from projections.engine import Engine
+from projections.file import views_path
+from projections.rebuild import Progress
 from projections.views import Views
 from server import logs, problems
 from server.auth import Callers

@@ -31,7 +31,6 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     table: str
     kind: str
     filters: Callable[[Params], Filters]
-    id_kind: str = "job"
     active: bool = False
     by_duration: bool = False
     job_types: bool = False

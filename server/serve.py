@@ -11,7 +11,7 @@ from aiohttp import web
 
 from ledger.ids import SYSTEM_USER
 from ledger.ledger import Ledger
-from projections.engine import Progress
+from projections.rebuild import Progress
 from server.app import App
 from server.config import Config
 from server.grants import grant

@@ -15,7 +15,8 @@ from ledger.sqlite import SqliteStore
 from ledger.verify import Verdict
 from ledger.verify import verify as verify_log
 from projections.compare import differences
-from projections.engine import Engine, views_path
+from projections.engine import Engine
+from projections.file import views_path
 from server.cli.options import bar, db_option, json_option, run, say_json
 
 

@@ -21,7 +21,8 @@ from ledger.errors import Unreadable
 from ledger.formats import Reject
 from ledger.ledger import Ledger
 from projections.beside import Beside
-from projections.engine import Engine, views_path
+from projections.engine import Engine
+from projections.file import views_path
 from server.cli.options import db_option, json_option, reading, run, say_json
 
 

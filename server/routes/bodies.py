@@ -16,7 +16,6 @@ URL_SIZE_MAX = 2048
 """Characters of a callback URL."""
 TIMEOUT_MAX_S = 10 * 365 * 86400.0
 """Ten years: beyond any job, and far from overflowing microseconds."""
-ERROR_SIZE_MAX = 64 * 1024
 DURATION_MAX_NS = 2**63 - 1
 
 JobStatus = Literal["created", "pending", "running", "completed", "failed", "cancelled", "expired"]

@@ -1,0 +1,116 @@
+"""The ledger's file: made, opened, checked, and confined to one writer where the library asks for it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import time
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from ledger import engine
+from ledger.errors import Unreadable
+
+APPLICATION_ID = 0x4A4C_4447
+"""``JLDG``: what ``file`` and SQLite show as the application of a ledger."""
+FORMAT = 1
+"""``user_version`` of the files that this program writes."""
+WAL_PAGES = 8192
+"""Pages of WAL (32 MiB) after which it is written back: streams are spread over the index by chance, so that writing
+back seldom writes each page of it once for many transactions."""
+
+
+def check_place(path: Path, read_only: bool) -> None:
+    """Raise ``Unreadable`` where no ledger can be read, or none be made."""
+    if not path.exists():
+        if read_only:
+            raise Unreadable(path=path, reason="there is no such file")
+        if not path.parent.is_dir():
+            raise Unreadable(path=path, reason="there is no such folder")
+
+
+def open_reader(path: Path) -> Any:
+    """Open a ledger to read it; nothing is made or written. Raises ``Unreadable``."""
+    connection = engine.connect(path, read_only=True)
+    try:
+        _check_format(connection, path)
+    except engine.OperationalError:
+        # In a folder that cannot be written, WAL mode needs its shared memory: without a WAL the file is complete.
+        wal = path.with_name(f"{path.name}-wal")
+        if wal.exists() and wal.stat().st_size:
+            raise
+        connection = engine.connect(path, read_only=True, immutable=True)
+        _check_format(connection, path)
+    return connection
+
+
+def _check_format(connection: Any, path: Path) -> None:
+    found = connection.execute("PRAGMA application_id").fetchone()[0]
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    if found != APPLICATION_ID:
+        connection.close()
+        raise Unreadable(path=path, reason="it is a database, but not a ledger")
+    if version > FORMAT:
+        connection.close()
+        raise Unreadable(path=path, reason=f"its format {version} is newer than this program's {FORMAT}")
+
+
+def open_writer(path: Path, name: str | None) -> Any:
+    """Open a ledger to write, made on first use. ``name``: of a new one; made up when None. Raises ``Unreadable``."""
+    connection = engine.connect(path, read_only=False, cache_mib=64)
+    if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
+        raise Unreadable(path=path, reason="its file system does not allow SQLite's WAL mode")
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+            _create(connection, name)
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        connection.close()
+        raise
+    _check_format(connection, path)
+    return connection
+
+
+def _create(connection: Any, name: str | None) -> None:
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
+    script = resources.files("ledger").joinpath("schema.sql").read_text("utf-8")
+    for statement in _statements(script):
+        connection.execute(statement)
+    now_us = time.time_ns() // 1000
+    origin = name or f"jobledger.local/{secrets.token_hex(6)}"
+    connection.execute("INSERT INTO ledger (one, name, created) VALUES (1, ?, ?)", (origin, now_us))
+    connection.execute("INSERT INTO head (one, size, recorded, frontier) VALUES (1, 0, 0, ?)", (b"",))
+
+
+def _statements(script: str) -> list[str]:
+    found, pending = [], ""
+    for line in script.splitlines(keepends=True):
+        pending += line
+        if engine.library.complete_statement(pending):
+            found.append(pending)
+            pending = ""
+    return found
+
+
+def confine(path: Path) -> int | None:
+    """With a SQLite that has the WAL-reset bug, let one process at a time write: hold a lock beside the file."""
+    if not engine.has_wal_reset_bug():
+        return None
+    handle = os.open(f"{path}.writer", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(handle)
+        raise Unreadable(
+            path=path,
+            reason=f"another process writes to it, and SQLite {engine.library.sqlite_version} has the WAL-reset bug, "
+            "with which only one may; install pysqlite3 (pip install pysqlite3)",
+        ) from error
+    return handle

@@ -1,0 +1,114 @@
+"""The SQL of the log: what a store asks of an open connection, and the one write."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from itertools import starmap
+from typing import Any
+
+from msgspec.structs import astuple
+
+from ledger.events import Recorded
+from ledger.merkle import Frontier
+from ledger.session import Head, Sealed
+
+IN_MAX = 500
+"""Parameters of one IN list; SQLite compiles a list this long in well under a millisecond."""
+
+COLUMNS = "position, stream, version, type, schema, time, recorded, actor, key, correlation, data, salt, digest"
+_INSERT = f"INSERT INTO events ({COLUMNS}, leaf) VALUES (?{',?' * 13})"
+_HEAD = "SELECT size, recorded, frontier FROM head"
+STREAM = f"SELECT {COLUMNS} FROM events WHERE stream = ? AND version > ? ORDER BY version LIMIT ?"
+_AT = f"SELECT {COLUMNS} FROM events WHERE stream = ? AND version = ?"
+_BY_KEY = f"SELECT {COLUMNS} FROM events WHERE key = ?"
+SCAN = f"SELECT {COLUMNS} FROM events WHERE position > ? ORDER BY position LIMIT ?"
+
+FACTS = (
+    "SELECT position, stream, version, type, schema, time, 0, actor, NULL, NULL, data, NULL "
+    "FROM events WHERE position > ? ORDER BY position LIMIT ?"
+)
+
+
+class SqlSource:
+    """What a session asks of the engine, answered inside the transaction of a connection."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def head(self) -> Head:
+        """See ``Source.head``."""
+        return read_head(self._connection)
+
+    def stream(self, stream: str) -> list[Recorded]:
+        """See ``Source.stream``."""
+        return [Recorded(*row) for row in self._connection.execute(STREAM, (stream, 0, -1))]
+
+    def at(self, stream: str, version: int) -> Recorded | None:
+        """See ``Source.at``."""
+        row = self._connection.execute(_AT, (stream, version)).fetchone()
+        return Recorded(*row) if row else None
+
+    def by_key(self, key: str) -> Recorded | None:
+        """See ``Source.by_key``."""
+        row = self._connection.execute(_BY_KEY, (key,)).fetchone()
+        return Recorded(*row) if row else None
+
+    def known(self, streams: Collection[str], keys: Collection[str]) -> tuple[set[str], set[str]]:
+        """See ``Source.known``."""
+        by_stream = "SELECT stream FROM events WHERE version = 1 AND stream IN"
+        return self._which(by_stream, streams), self._which("SELECT key FROM events WHERE key IN", keys)
+
+    def _which(self, question: str, values: Collection[str]) -> set[str]:
+        found: set[str] = set()
+        wanted = list(values)
+        for start in range(0, len(wanted), IN_MAX):
+            part = wanted[start : start + IN_MAX]
+            rows = self._connection.execute(f"{question} ({','.join('?' * len(part))})", part)
+            found.update(row[0] for row in rows.fetchall())
+        return found
+
+
+def read_head(connection: Any) -> Head:
+    """Return the end of the log as a connection sees it."""
+    size, recorded_us, frontier = connection.execute(_HEAD).fetchone()
+    return Head(size, recorded_us, Frontier.from_bytes(size, frontier))
+
+
+def streams_of(connection: Any, ids: list[str]) -> dict[str, list[Recorded]]:
+    """Return all events of several streams, in order."""
+    found: dict[str, list[Recorded]] = {}
+    for start in range(0, len(ids), IN_MAX):
+        part = ids[start : start + IN_MAX]
+        marks = ",".join("?" * len(part))
+        sql = f"SELECT {COLUMNS} FROM events WHERE stream IN ({marks}) ORDER BY stream, version"
+        for row in connection.execute(sql, part):
+            found.setdefault(row[1], []).append(Recorded(*row))
+    return found
+
+
+def births_of(connection: Any, ids: list[str]) -> dict[str, int]:
+    """Return the position of the first event of each stream that exists."""
+    found: dict[str, int] = {}
+    for start in range(0, len(ids), IN_MAX):
+        part = ids[start : start + IN_MAX]
+        marks = ",".join("?" * len(part))
+        sql = f"SELECT stream, position FROM events WHERE version = 1 AND stream IN ({marks})"
+        found.update(connection.execute(sql, part).fetchall())
+    return found
+
+
+def rows_of(connection: Any, sql: str, parameters: tuple[Any, ...]) -> list[Recorded]:
+    """Return the events that a query of all ``COLUMNS`` finds."""
+    return list(starmap(Recorded, connection.execute(sql, parameters).fetchall()))
+
+
+def write(connection: Any, sealed: Sealed) -> None:
+    """Write what a session staged: events, completed tree nodes, and the new end of the log."""
+    rows = [(*astuple(event), leaf) for event, leaf in zip(sealed.events, sealed.leaves, strict=True)]
+    connection.executemany(_INSERT, rows)
+    if sealed.nodes:
+        connection.executemany("INSERT INTO tree (level, idx, hash) VALUES (?, ?, ?)", sealed.nodes)
+    head = sealed.head
+    connection.execute(
+        "UPDATE head SET size = ?, recorded = ?, frontier = ?", (head.size, head.recorded_us, head.frontier.to_bytes())
+    )

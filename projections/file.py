@@ -1,0 +1,69 @@
+"""The views file: where it is, how it is opened or replaced, and the checkpoint of each projection in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from ledger import engine as sqlite
+from ledger.events import Recorded
+from ledger.leaf import leaf_hash
+from projections.projection import Projection
+
+PAGE_SIZE = 16_384
+"""Bytes of a page of the views file: rows have about 1 KiB, and few of them fit well in the usual 4 KiB."""
+WAL_SIZE = 16 * 1024 * 1024
+"""Bytes of WAL after which the views are checkpointed."""
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS projections (
+    name TEXT PRIMARY KEY, version INTEGER NOT NULL, position INTEGER NOT NULL, leaf BLOB NOT NULL
+) STRICT
+"""
+
+log = structlog.get_logger("projections")
+
+
+def views_path(ledger_path: Path) -> Path:
+    """Return where the views of a ledger file are: ``ledger.db`` has ``ledger.views.db``."""
+    return ledger_path.with_name(f"{ledger_path.stem}.views{ledger_path.suffix or '.db'}")
+
+
+def open_or_replace(path: Path) -> Any:
+    """Open the views file to write, made on first use; a damaged one is replaced by an empty one."""
+    try:
+        return _open(path)
+    except sqlite.OperationalError:
+        raise
+    except sqlite.DatabaseError as error:  # damaged: it is disposable, and the log has every word of it
+        log.warning("views.replaced", path=str(path), error=str(error))
+        for ending in ("", "-wal", "-shm"):
+            Path(f"{path}{ending}").unlink(missing_ok=True)
+        return _open(path)
+
+
+def _open(path: Path) -> Any:
+    sqlite.touch(path)
+    connection = sqlite.connect(path, read_only=False, cache_mib=256)
+    connection.execute(f"PRAGMA page_size = {PAGE_SIZE}")
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_SIZE // PAGE_SIZE}")
+    connection.execute(_SCHEMA)
+    return connection
+
+
+def checkpoints(db: Any) -> dict[str, tuple[int, int, bytes]]:
+    """Return version, position and leaf hash at that position of each projection, by its name."""
+    return {row[0]: row[1:] for row in db.execute("SELECT name, version, position, leaf FROM projections")}
+
+
+def move(db: Any, projection: Projection, last: Recorded | None) -> None:
+    """Set a projection's checkpoint to an event of the log; None: before the first."""
+    position, leaf = (last.position, leaf_hash(last)) if last else (0, b"")
+    db.execute(
+        "INSERT INTO projections VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
+        "version = excluded.version, position = excluded.position, leaf = excluded.leaf",
+        (projection.name, projection.version, position, leaf),
+    )
