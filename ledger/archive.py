@@ -17,7 +17,7 @@ from ledger.events import Changed, Created, Draft, Fact, Recorded, draft
 from ledger.formats import Reject, Row, google2011, swf
 from ledger.ids import SYSTEM_USER
 from ledger.ledger import Ledger
-from ledger.session import Session, Work
+from ledger.session import Salts, Session, Work
 from ledger.store import Store
 from ledger.tokens import ACCESS_TYPES
 from ledger.transitions import allowed, chain
@@ -50,7 +50,8 @@ async def load(ledger: Ledger, lines: Iterable[bytes], format: str, source: str)
     """
     parts: Iterator[Work]
     if format == "jobledger":
-        parts = (_load_events(part) for part in _chunks(enumerate(lines, 1), ROWS * 4))
+        origin = _Origin()
+        parts = (_load_events(part, origin) for part in _chunks(enumerate(lines, 1), ROWS * 4))
     else:
         parts = (_load_rows(part) for part in _chunks(FOREIGN[format](lines, source), ROWS))
     work = await asyncio.to_thread(next, parts, None)
@@ -83,7 +84,7 @@ def _load_rows(rows: Sequence[Row | Reject]) -> Work:
                     session.append(drafts)
                     appended += len(drafts)
                 else:
-                    duplicate += len(_walk(row, None)) or len(row.moves)
+                    duplicate += _size_of(session, row)
             except LedgerError as error:
                 rejects.append(Reject(row.line, str(error), row.key))
         return Outcome(appended=appended, duplicate=duplicate, rejects=tuple(rejects), lines=len(rows))
@@ -112,6 +113,16 @@ def _drafts(session: Session, row: Row) -> list[Draft]:
     return drafts
 
 
+def _size_of(session: Session, row: Row) -> int:
+    """Return how many events a row that is there had led to: back from the one that holds its key to the next key."""
+    last = session.find(row.key)
+    size = 0
+    while last is not None and (size == 0 or last.key is None):
+        size += 1
+        last = session.at(row.stream, last.version - 1)
+    return size
+
+
 def _walk(row: Row, found: str | None) -> list[Draft]:
     """Return the events that lead from a status through a row's moves, or none where no legal way does."""
     drafts: list[Draft] = []
@@ -136,7 +147,13 @@ def _refusal(row: Row, found: str | None) -> InvalidTransition:
     return InvalidTransition(id=row.stream, current_status=found, requested_status=move.status, allowed=following)
 
 
-def _load_events(lines: Sequence[tuple[int, bytes]]) -> Work:
+class _Origin:
+    """Whether this ledger is, so far, the one that an export came from: only then its events keep their positions."""
+
+    is_same = True
+
+
+def _load_events(lines: Sequence[tuple[int, bytes]], origin: _Origin) -> Work:
     def run(session: Session) -> Outcome:
         appended = duplicate = 0
         rejects: list[Reject] = []
@@ -144,7 +161,7 @@ def _load_events(lines: Sequence[tuple[int, bytes]]) -> Work:
             if not line.strip():
                 continue
             try:
-                if _load_event(session, line):
+                if _load_event(session, line, origin):
                     appended += 1
                 else:
                     duplicate += 1
@@ -155,16 +172,19 @@ def _load_events(lines: Sequence[tuple[int, bytes]]) -> Work:
     return run
 
 
-def _load_event(session: Session, line: bytes) -> bool:
+def _load_event(session: Session, line: bytes, origin: _Origin) -> bool:
     """Stage an exported event: at its old position where that is the next one here, else at the end as a new one."""
     event = cloudevents.decode(line)
+    if event.datadigest is not None:
+        raise invalid("data", "was erased: such an event can be restored from a backup, not from an export")
     ids.parse(event.subject, "job", "run", "token", where="subject")
     if event.position is None or event.recordedtime is None:
         return append_one(session, _entry(event, session.now_us))[1]
     recorded = cloudevents.to_recorded(event)
     if session.at(recorded.stream, recorded.version) == recorded:
         return False
-    if recorded.position == session.size + 1 and recorded.version == session.version(recorded.stream) + 1:
+    origin.is_same = origin.is_same and recorded.position == session.size + 1
+    if origin.is_same and recorded.version == session.version(recorded.stream) + 1:
         _restore(session, recorded, cloudevents.to_draft(event, actor=recorded.actor, now_us=session.now_us))
         return True
     if recorded.type in ACCESS_TYPES:
@@ -176,14 +196,13 @@ def _load_event(session: Session, line: bytes) -> bool:
 
 def _entry(event: cloudevents.CloudEvent, now_us: int) -> Entry:
     expected = None if event.streamversion is None else event.streamversion - 1
-    return Entry(cloudevents.to_draft(event, actor=SYSTEM_USER, now_us=now_us), expected)
+    draft = cloudevents.to_draft(event, actor=SYSTEM_USER, now_us=now_us)
+    return Entry(draft, expected, is_timed=event.time is not None)
 
 
 def _restore(session: Session, recorded: Recorded, wanted: Draft) -> None:
-    if recorded.salt is None or recorded.data is None:
-        raise invalid("salt", "is missing: an erased event can be restored from a backup, not from an export")
-    if len(recorded.salt) != 16:
-        raise invalid("salt", "must be 16 bytes in hexadecimal")
+    if recorded.salt is None or len(recorded.salt) != Salts.SIZE:
+        raise invalid("salt", f"must be {Salts.SIZE} bytes in hexadecimal")
     if recorded.recorded < session.recorded_us and session.size:
         raise invalid("recordedtime", "is before that of the event before it")
     if recorded.key is not None and session.find(recorded.key) is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from ledger import jsontext, times
+from ledger import jsontext, limits, times
 from ledger.errors import BadRequest, invalid
 from ledger.events import SCHEMA, TYPES, Draft, Fact, Recorded
 from ledger.upcast import UPCASTS
@@ -72,7 +72,7 @@ def encode(event: Recorded, source: str) -> bytes:
 
 def decode(line: bytes) -> CloudEvent:
     """Parse one CloudEvent. Raises ``BadRequest`` when it is no JSON, ``InvalidInput`` when it is no event of ours."""
-    jsontext.check_bounds(line, "event")
+    jsontext.check_bounds(line, "event", jsontext.DEPTH_MAX + 1)  # the data inside it may be as deep as a request
     try:
         event = _decode(line)
     except msgspec.ValidationError as error:
@@ -99,7 +99,7 @@ def fact_of(event: CloudEvent) -> tuple[Fact, bytes]:
     raw = bytes(event.data)
     jsontext.decode(raw, "data")
     compact = msgspec.json.format(raw, indent=-1)
-    schema = event.schemaversion or SCHEMA
+    schema = SCHEMA if event.schemaversion is None else event.schemaversion
     try:
         if schema == info.schema:
             return info.decode(compact), compact
@@ -122,6 +122,7 @@ def _lift(type: str, schema: int, compact: bytes) -> Fact:
 def to_draft(event: CloudEvent, *, actor: str, now_us: int) -> Draft:
     """Return the draft that appends what the CloudEvent says; ``actor`` and ``now_us`` where it names none."""
     fact, data = fact_of(event)
+    limits.check(fact)
     when = now_us if event.time is None else times.from_text(event.time)
     return Draft(
         event.subject,
@@ -132,7 +133,7 @@ def to_draft(event: CloudEvent, *, actor: str, now_us: int) -> Draft:
         data,
         event.idempotencykey,
         event.correlationid,
-        event.schemaversion or SCHEMA,
+        SCHEMA if event.schemaversion is None else event.schemaversion,
     )
 
 
@@ -159,8 +160,8 @@ def to_recorded(event: CloudEvent) -> Recorded:
         event.streamversion or 0,
         event.type,
         event.schemaversion or 0,
-        times.from_text(event.time or ""),
-        times.from_text(event.recordedtime or "", "recordedtime"),
+        times.check_range(times.from_text(event.time or ""), "time"),
+        times.check_range(times.from_text(event.recordedtime or "", "recordedtime"), "recordedtime"),
         event.actor or "",
         event.idempotencykey,
         event.correlationid,

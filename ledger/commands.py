@@ -7,10 +7,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from ledger import upcast
+from ledger import limits, upcast
 from ledger.decider import Change, Command, Create, Decision, cancel, decide
 from ledger.errors import IdempotencyConflict, InvalidTransition, LedgerError, NotFound
-from ledger.events import Changed, Draft, Fact, Recorded, Refused, Request, draft
+from ledger.events import NOTHING, Changed, Draft, Fact, Recorded, Refused, Request, draft
 from ledger.session import Session, Work
 from ledger.state import State
 from ledger.transitions import allowed
@@ -61,9 +61,17 @@ def cancel_with_members(id: str, etags: tuple[int, ...] | None, by: str | None) 
         primary = cancel(id, etags, by)
         if state is None or state.status != "running" or state.deleted_us is not None:
             return [primary]
-        return [*(cancel(run, by=by) for run in state.runs if is_cancellable(session.state(run))), primary]
+        members = [run for run in state.runs if _is_member(session.state(run), state)]
+        return [*(cancel(run, by=by) for run in members), primary]
 
     return plan
+
+
+def _is_member(run: State | None, batch: State) -> bool:
+    """Tell whether a run is an active one of the batch: a batch may name the runs of others, but not cancel them."""
+    if run is None or not is_cancellable(run):
+        return False
+    return (run.batch_id, run.user_id, run.project_id) == (batch.id, batch.user_id, batch.project_id)
 
 
 def create_batch(batch: Create, runs: Sequence[Create]) -> Plan:
@@ -115,6 +123,9 @@ def work(plan: Plan, context: Context, *, skip_refused: bool = False) -> Work:
 def drafts_of(stream: str, decision: Decision, context: Context, now_us: int) -> list[Draft]:
     """Return the drafts of a decision."""
     when = now_us if context.time_us is None else context.time_us
+    for _, fact in decision.events:
+        if fact is not NOTHING:
+            limits.check(fact)
     return [
         draft(stream, name, fact, time=when, actor=context.actor, correlation=context.correlation)
         for name, fact in decision.events
@@ -128,7 +139,7 @@ def _keyed(last: Draft, context: Context, events: int) -> Draft:
     )
 
 
-def check_prior(prior: Recorded, context: Context) -> Request:
+def check_prior(prior: Recorded, context: Context, *, skip_refused: bool = False) -> Request:
     """Return the request that a used key stood for; raise ``IdempotencyConflict`` when it was another one.
 
     Raises the refusal again when the first answer was one.
@@ -137,12 +148,13 @@ def check_prior(prior: Recorded, context: Context) -> Request:
     request = fact.request if fact is not None else None
     if request is None or request.digest != context.digest:
         raise IdempotencyConflict(key=context.key)
-    if isinstance(fact, Refused):
+    if isinstance(fact, Refused) and not skip_refused:
         kind = prior.type.partition(".")[0]
         raise InvalidTransition(
             id=prior.stream,
             current_status=fact.found,
             requested_status=fact.asked,
             allowed=list(allowed(kind, fact.found)),
+            position=prior.position,
         )
     return request

@@ -38,11 +38,15 @@ def open_reader(path: Path) -> Any:
         _check_format(connection, path)
     except engine.OperationalError:
         # In a folder that cannot be written, WAL mode needs its shared memory: without a WAL the file is complete.
+        connection.close()
         wal = path.with_name(f"{path.name}-wal")
         if wal.exists() and wal.stat().st_size:
             raise
         connection = engine.connect(path, read_only=True, immutable=True)
         _check_format(connection, path)
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -50,31 +54,42 @@ def _check_format(connection: Any, path: Path) -> None:
     found = connection.execute("PRAGMA application_id").fetchone()[0]
     version = connection.execute("PRAGMA user_version").fetchone()[0]
     if found != APPLICATION_ID:
-        connection.close()
         raise Unreadable(path=path, reason="it is a database, but not a ledger")
     if version > FORMAT:
-        connection.close()
         raise Unreadable(path=path, reason=f"its format {version} is newer than this program's {FORMAT}")
 
 
 def open_writer(path: Path, name: str | None) -> Any:
     """Open a ledger to write, made on first use. ``name``: of a new one; made up when None. Raises ``Unreadable``."""
     connection = engine.connect(path, read_only=False, cache_mib=64)
+    try:
+        _set_up(connection, path, name)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _set_up(connection: Any, path: Path, name: str | None) -> None:
+    if _has_schema(connection):  # somebody else's database is left as it is
+        _check_format(connection, path)
     if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] != "wal":
         raise Unreadable(path=path, reason="its file system does not allow SQLite's WAL mode")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
     connection.execute("BEGIN IMMEDIATE")
     try:
-        if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0:
+        if not _has_schema(connection):
             _create(connection, name)
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
-        connection.close()
         raise
     _check_format(connection, path)
-    return connection
+
+
+def _has_schema(connection: Any) -> bool:
+    return bool(connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0])
 
 
 def _create(connection: Any, name: str | None) -> None:

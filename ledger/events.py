@@ -10,6 +10,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from ledger import jsontext
+from ledger.errors import invalid
 from ledger.transitions import KINDS, LEGAL
 
 StopReason = Literal[
@@ -210,6 +212,16 @@ def draft(
     key: str | None = None,
     correlation: str | None = None,
 ) -> Draft:
-    """Make a draft of today's schema from a fact."""
-    data = b"{}" if fact is NOTHING else _encode(fact)
+    """Make a draft of today's schema from a fact.
+
+    Raises ``InvalidInput`` for what no log can hold: text that is no Unicode, integers beyond 64 bits.
+    """
+    if fact is NOTHING:
+        data = b"{}"
+    else:
+        try:
+            data = _encode(fact)
+        except UnicodeEncodeError as error:
+            raise invalid("data", "holds text that is no Unicode") from error
+        jsontext.check_long_integers(data, "data")
     return Draft(stream, type, time, actor, fact, data, key, correlation, SCHEMA)

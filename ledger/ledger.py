@@ -11,15 +11,16 @@ from types import TracebackType
 from typing import Any
 
 import msgspec
+import structlog
 
-from ledger import commands
+from ledger import commands, limits
 from ledger import state as states
 from ledger.bulk import Entry, append_one
 from ledger.commands import Context, Plan, Receipt
 from ledger.decider import Command
-from ledger.errors import NotFound, invalid
+from ledger.errors import NotFound, StoreFailed, invalid
 from ledger.events import TYPES, Recorded, draft
-from ledger.ids import SYSTEM_USER
+from ledger.ids import SYSTEM_USER, label
 from ledger.recorder import Recorder
 from ledger.session import Work
 from ledger.sqlite import SqliteStore
@@ -32,6 +33,7 @@ TAIL_MAX = 20_000
 WATCH_INTERVAL_S = 0.1
 """How often to look for other processes' appends: followers see them within 250 ms."""
 
+log = structlog.get_logger("ledger")
 Listener = Callable[[list[Recorded]], None]
 
 
@@ -93,8 +95,8 @@ class Ledger:
 
     async def __aenter__(self) -> Ledger:
         self.store = await self._open_store()
+        self.store.grown()  # first the mark, then the size: what is appended in between shows at the next look
         self.size = (await self.store.head()).size
-        self.store.grown()
         self._writer = Writer(self.store, self.clock, self._on_recorded, self._queue_max)
         self._watch = asyncio.create_task(self._watch_others(), name="ledger-watch")
         return self
@@ -140,14 +142,14 @@ class Ledger:
         """
         receipt: Receipt = await self.submit(commands.work(plan, context, skip_refused=skip_refused))
         if receipt.prior is not None:
-            return await self._answer_again(receipt.prior, context)
+            return await self._answer_again(receipt.prior, context, skip_refused)
         if receipt.refusal is not None:
             receipt.refusal.facts["position"] = receipt.position
             raise receipt.refusal
         return receipt
 
-    async def _answer_again(self, prior: Recorded, context: Context) -> Receipt:
-        request = commands.check_prior(prior, context)
+    async def _answer_again(self, prior: Recorded, context: Context, skip_refused: bool) -> Receipt:
+        request = commands.check_prior(prior, context, skip_refused=skip_refused)
         events = await self.store.scan(prior.position - request.events, request.events)
         state = states.as_of(await self.store.stream(prior.stream), position=prior.position)
         return Receipt(position=prior.position, state=state, events=tuple(events), prior=prior)
@@ -174,8 +176,10 @@ class Ledger:
             fact = msgspec.convert(data, TYPES[type].shape)
         except msgspec.ValidationError as error:
             raise invalid("data", str(error)) from error
+        limits.check(fact)
         when = self.clock() if time_us is None else time_us
-        entry = Entry(draft(stream, type, fact, time=when, actor=actor, key=key), expected_version)
+        wanted = draft(stream, type, fact, time=when, actor=label(actor, "actor"), key=key and label(key, "key"))
+        entry = Entry(wanted, expected_version, is_timed=time_us is not None)
         outcome: Recorded = await self.submit(lambda session: append_one(session, entry)[0])
         return outcome
 
@@ -275,7 +279,11 @@ class Ledger:
                 async with asyncio.timeout(WATCH_INTERVAL_S):
                     await self._nudge.wait()
             except TimeoutError:
-                await self.refresh()
+                surely = False
             else:
                 self._nudge.clear()
-                await self.refresh(surely=True)
+                surely = True
+            try:
+                await self.refresh(surely=surely)
+            except StoreFailed as error:  # a passing fault of the file: the next look tells
+                log.warning("ledger.look_failed", error=str(error))

@@ -70,6 +70,10 @@ def _ending(error: BaseException | None) -> tuple[str, Changed]:
         return "completed", Changed(stop_reason="end_turn")
     if isinstance(error, asyncio.CancelledError):
         return "cancelled", Changed(stop_reason="cancelled")
-    text = "".join(traceback.format_exception(error))[-TRACEBACK_SIZE_MAX:]
-    info = ErrorInfo(type=type(error).__name__, message=str(error), traceback=text)
+    text = _unicode("".join(traceback.format_exception(error)))[-TRACEBACK_SIZE_MAX:]
+    info = ErrorInfo(type=type(error).__name__, message=_unicode(str(error)), traceback=text)
     return "failed", Changed(stop_reason="error", error=info)
+
+
+def _unicode(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode()

@@ -63,7 +63,7 @@ BEGIN SELECT raise(ABORT, 'events are append-only: none is ever deleted'); END;
 -- later `….erased` event says who did it and why.
 CREATE TRIGGER events_are_never_changed BEFORE UPDATE ON events
 WHEN NOT (
-    NEW.data IS NULL AND NEW.salt IS NULL AND OLD.digest IS NULL AND length(NEW.digest) = 64
+    NEW.data IS NULL AND NEW.salt IS NULL AND OLD.digest IS NULL AND length(NEW.digest) IS 64
     AND NEW.position IS OLD.position AND NEW.stream IS OLD.stream AND NEW.version IS OLD.version
     AND NEW.type IS OLD.type AND NEW.schema IS OLD.schema AND NEW.time IS OLD.time
     AND NEW.recorded IS OLD.recorded AND NEW.actor IS OLD.actor AND NEW.key IS OLD.key

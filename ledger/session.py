@@ -12,11 +12,12 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ledger import upcast
-from ledger.errors import LedgerError
+from ledger.errors import LedgerError, invalid
 from ledger.events import TYPES, Draft, Recorded
 from ledger.leaf import leaf_hashes
 from ledger.merkle import Frontier
 from ledger.state import State, evolve
+from ledger.times import TIME_MAX_US, TIME_MIN_US, check_range
 
 STATES_MAX = 20_000
 """States that a process keeps between transactions, about 1 KiB each; beyond it the older half is dropped."""
@@ -175,6 +176,7 @@ class Session:
         events = []
         self.recorded_us = max(self.recorded_us, self.now_us)
         for draft in drafts:
+            check_storable(draft)
             stream = draft.stream
             version = (self._versions.get(stream) or self.version(stream)) + 1
             event = Recorded(
@@ -251,3 +253,15 @@ class Session:
                 self._states.pop(stream, None)
             else:
                 self._states[stream] = state
+
+
+def check_storable(draft: Draft) -> None:
+    """Raise ``InvalidInput`` for a draft that no log can hold: text that is no Unicode, times beyond the calendar."""
+    if not TIME_MIN_US <= draft.time <= TIME_MAX_US:
+        check_range(draft.time, "time")
+    for text in (draft.stream, draft.actor, draft.key, draft.correlation):
+        if text is not None and not text.isascii():
+            try:
+                text.encode()
+            except UnicodeEncodeError as error:
+                raise invalid("event", "holds text that is no Unicode") from error

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -31,7 +32,7 @@ class SqliteStore:
         self._writer: engine.Connection | None = None
         self._states = States()
         self._file_version = -1
-        self._lock: int | None = None
+        self._closing = AsyncExitStack()
         self._broken: str | None = None
 
     @classmethod
@@ -44,19 +45,26 @@ class SqliteStore:
         """
         where = Path(path)
         database.check_place(where, read_only)
-        lock = None if read_only else database.confine(where)
-        if not read_only:
-            engine.touch(where)
-        writer = None
-        try:
-            if not read_only:
-                writer = await engine.open_async(lambda: database.open_writer(where, name))
-            reader = await engine.open_async(lambda: database.open_reader(where))
-            glance = database.open_reader(where)
-        except engine.Error as error:
-            raise Unreadable(path=where, reason=str(error)) from error
-        store = cls(where, str(glance.execute("SELECT name FROM ledger").fetchone()[0]), reader, glance)
-        store._writer, store._lock = writer, lock
+        async with AsyncExitStack() as stack:
+            writer = None
+            lock = None if read_only else database.confine(where)
+            if lock is not None:
+                stack.callback(os.close, lock)
+            try:
+                if not read_only:
+                    engine.touch(where)
+                    writer = await engine.open_async(lambda: database.open_writer(where, name))
+                    stack.push_async_callback(writer.close)
+                reader = await engine.open_async(lambda: database.open_reader(where))
+                stack.push_async_callback(reader.close)
+                glance = database.open_reader(where)
+                stack.callback(glance.close)
+                found = glance.execute("SELECT name FROM ledger").fetchone()[0]
+            except engine.Error as error:
+                raise Unreadable(path=where, reason=str(error)) from error
+            store = cls(where, found, reader, glance)
+            store._writer = writer
+            store._closing = stack.pop_all()
         return store
 
     async def transact(self, works: Sequence[Work], now_us: int) -> tuple[list[Any], list[Recorded]]:
@@ -78,11 +86,9 @@ class SqliteStore:
             outcomes = [session.attempt(work, (engine.Error,)) for work in works]
             if session.staged:
                 queries.write(connection, session.seal())
-        except BaseException as error:
+        except Exception as error:
             self._abandon(connection)
-            if isinstance(error, engine.Error):
-                raise StoreFailed(reason=str(error)) from error
-            raise
+            raise StoreFailed(reason=str(error)) from error
         self._commit(connection)
         self._states.trim()
         return outcomes, session.staged
@@ -142,11 +148,15 @@ class SqliteStore:
 
     def grown(self) -> int | None:
         """See ``Store.grown``. One look at a counter in shared memory, about 2 µs."""
-        version = self._glance.execute("PRAGMA data_version").fetchone()[0]
-        if version == self._seen_version:
-            return None
+        try:
+            version = self._glance.execute("PRAGMA data_version").fetchone()[0]
+            if version == self._seen_version:
+                return None
+            size = int(self._glance.execute("SELECT size FROM head").fetchone()[0])
+        except engine.Error as error:
+            raise StoreFailed(reason=str(error)) from error
         self._seen_version = version
-        return int(self._glance.execute("SELECT size FROM head").fetchone()[0])
+        return size
 
     async def call(self, work: Callable[[Any], T]) -> T:
         """Run a read of the caller's own on the reading connection."""
@@ -154,14 +164,8 @@ class SqliteStore:
 
     async def close(self) -> None:
         """See ``Store.close``."""
-        writer, self._writer = self._writer, None
-        if writer is not None:
-            await writer.close()
-        await self._reader.close()
-        self._glance.close()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
+        self._writer = None
+        await self._closing.aclose()
 
     async def _read(self, work: Callable[[Any], T]) -> T:
         try:

@@ -13,7 +13,10 @@ import msgspec
 
 from ledger import upcast
 from ledger.events import NOTHING, TYPES, Changed, Created, Fact, Recorded, Refused
+from ledger.times import TIME_MAX_US
 from ledger.transitions import TERMINAL
+
+INT64_MAX = 2**63 - 1
 
 
 class State(msgspec.Struct, gc=False):
@@ -75,7 +78,8 @@ class State(msgspec.Struct, gc=False):
         """When a running resource with a timeout is past it."""
         if self.timeout_s is None or self.running_us is None or self.ended_us is not None:
             return None
-        return self.running_us + int(self.timeout_s * 1e6)
+        deadline_us = self.running_us + min(self.timeout_s * 1e6, 2.0 * TIME_MAX_US)
+        return int(deadline_us) if deadline_us <= TIME_MAX_US else None
 
 
 def evolve(state: State | None, event: Recorded, fact: Fact | None) -> State | None:
@@ -145,7 +149,7 @@ def _end(state: State, event: Recorded, fact: Fact | None) -> None:
     if state.status == "cancelled":
         state.stop_reason = "cancelled"
     if state.duration_ns is None and state.running_us is not None:
-        state.duration_ns = (state.effective_us - state.running_us) * 1000
+        state.duration_ns = min((state.effective_us - state.running_us) * 1000, INT64_MAX)
     _change(state, event, fact)
 
 

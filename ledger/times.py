@@ -11,6 +11,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _START = date(1970, 1, 1)
 _MICROSECOND = timedelta(microseconds=1)
 _FORM = re.compile(r"\d{4}-\d\d-\d\d([Tt ]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?(Z|z|[+-]\d\d:?\d\d)?)?")
+TIME_MIN_US, TIME_MAX_US = -62_135_596_800_000_000, 253_402_300_799_999_999
+"""The years 1 to 9999: what a calendar can show."""
 TIME_FORM = "ISO 8601, such as 2026-11-22T03:00:00Z; without a zone it is UTC"
 
 
@@ -53,6 +55,6 @@ def from_text(text: str, where: str = "time") -> int:
 
 def check_range(time_us: int, where: str) -> int:
     """Return the time when a calendar can show it (years 1 to 9999); raise ``InvalidInput`` otherwise."""
-    if -62_135_596_800_000_000 <= time_us <= 253_402_300_799_999_999:
+    if TIME_MIN_US <= time_us <= TIME_MAX_US:
         return time_us
     raise invalid(where, "lies outside the years 1 to 9999", TIME_FORM)

@@ -62,7 +62,7 @@ def chain(kind: Kind, found: str | None, asked: str) -> tuple[str, ...]:
     Empty when no such chain exists: ``found`` is terminal, or comes after ``asked``.
     """
     steps = _STEPS[kind] + ((asked,) if asked in TERMINAL else ())
-    if asked not in steps or (found is not None and found not in steps):
+    if asked not in LEGAL[kind] or asked not in steps or (found is not None and found not in steps):
         return ()
     start = 0 if found is None else steps.index(found) + 1
     return steps[start : steps.index(asked) + 1]

@@ -49,6 +49,8 @@ def _decode(event: Recorded) -> Fact | None:
             path=f"event {event.position}",
             reason=f"type '{event.type}' schema {event.schema} is newer than this program",
         )
+    if event.schema < 1:
+        raise Unreadable(path=f"event {event.position}", reason=f"schema {event.schema} is none; they begin at 1")
     if event.data is None:
         return None
     try:

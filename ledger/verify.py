@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ from ledger import engine
 from ledger.events import TYPES, Recorded
 from ledger.leaf import leaf_hash
 from ledger.merkle import Frontier
-from ledger.queries import COLUMNS, read_head
+from ledger.queries import COLUMNS
 from ledger.transitions import LEGAL
 
 PROBLEMS_MAX = 100
@@ -43,10 +43,11 @@ class Verifier:
     def __init__(self) -> None:
         self.size = 0
         self.erased = 0
+        self.unexplained: dict[str, int] = {}
         self.problems: list[Problem] = []
         self.nodes: list[tuple[int, int, bytes]] = []
         self.frontier = Frontier()
-        self._recorded_us = 0
+        self.recorded_us = 0
         self._streams: dict[str, tuple[int, str | None, str]] = {}
 
     def feed(self, rows: Iterable[tuple[Any, ...]]) -> None:
@@ -55,28 +56,32 @@ class Verifier:
         for row in rows:
             event = Recorded(*row[:-1])
             if event.position != self.size + 1:
-                self._tell(event.position, f"position follows {self.size}: events between them are missing")
+                self._tell(self.size + 1, f"is missing; the next event stands at position {event.position}")
             self.size = event.position
             leaf = self._leaf(event, row[-1])
             leaves.append(leaf)
-            if event.recorded < self._recorded_us:
+            if event.recorded < self.recorded_us:
                 self._tell(event.position, "recorded before the event at the position before it")
-            self._recorded_us = event.recorded
+            self.recorded_us = event.recorded
             self._check_stream(event)
         self.nodes += self.frontier.extend(leaves)
 
     def _leaf(self, event: Recorded, stored: bytes) -> bytes:
         if event.data is None or event.salt is None:
             self.erased += 1
+            self.unexplained.setdefault(event.stream, event.position)
             if event.digest is None or (event.data is None) != (event.salt is None):
                 self._tell(event.position, "data or salt is gone, but not by erasure: there is no digest of it")
         elif event.digest is not None:
             self._tell(event.position, "has both data and the digest of erased data")
             event = msgspec.structs.replace(event, digest=None)
-        leaf = leaf_hash(event)
+        try:
+            leaf = leaf_hash(event)
+        except UnicodeEncodeError:
+            leaf = b""
         if leaf != stored:
             self._tell(event.position, "does not match its leaf hash: the event was changed")
-        return leaf
+        return leaf if leaf else bytes(32)
 
     def _check_stream(self, event: Recorded) -> None:
         info = TYPES.get(event.type)
@@ -101,6 +106,8 @@ class Verifier:
             self._tell(event.position, f"{event.stream} was {verb} before it was created")
         elif status == "deleted" and verb != "erased":
             self._tell(event.position, f"{event.stream} was {verb} after it was deleted")
+        if verb == "erased":
+            self.unexplained.pop(event.stream, None)
         return "deleted" if verb == "deleted" else status
 
     def _tell(self, position: int, problem: str) -> None:
@@ -113,13 +120,13 @@ def verify(connection: Any, progress: Progress | None = None) -> Verdict:
     verifier = Verifier()
     try:
         connection.execute("BEGIN")
-        head = read_head(connection)
-        cursor = connection.execute(f"SELECT {COLUMNS}, leaf FROM events ORDER BY position")
-        while rows := cursor.fetchmany(BATCH):
+        size, recorded_us, frontier = connection.execute("SELECT size, recorded, frontier FROM head").fetchone()
+        for rows in _batches(connection):
             verifier.feed(rows)
             if progress:
-                progress(verifier.size, head.size)
-        _check_tree(verifier, head, connection)
+                progress(verifier.size, size)
+        _check_end(verifier, size, recorded_us, frontier)
+        _check_tree(verifier, connection)
         connection.execute("COMMIT")
     except (engine.Error, msgspec.MsgspecError, TypeError, UnicodeDecodeError) as error:
         verifier.problems.append(Problem(verifier.size + 1, f"the file cannot be read on: {error}"))
@@ -133,20 +140,51 @@ def verify(connection: Any, progress: Progress | None = None) -> Verdict:
     )
 
 
-def _check_tree(verifier: Verifier, head: Any, connection: Any) -> None:
+def _batches(connection: Any) -> Iterator[list[tuple[Any, ...]]]:
+    """Yield all rows; once text is met that is no Unicode, leniently, so that its event can be named."""
+    after, is_lenient = -(2**63), False
+    while True:
+        sql = f"SELECT {COLUMNS}, leaf FROM events WHERE position > ? ORDER BY position LIMIT ?"
+        try:
+            rows = connection.execute(sql, (after, BATCH)).fetchall()
+        except engine.OperationalError:
+            if is_lenient:
+                raise
+            connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+            is_lenient = True
+            continue
+        if not rows:
+            return
+        yield rows
+        after = rows[-1][0]
+
+
+def _check_end(verifier: Verifier, size: int, recorded_us: int, frontier: bytes) -> None:
+    """Compare the end of the log with what its head says: size, time of recording, and the tree's frontier."""
     tell = verifier.problems.append
-    if head.size != verifier.size:
-        tell(Problem(verifier.size + 1, f"the log ends at {verifier.size}, but its head says {head.size}"))
-    elif head.frontier.root() != verifier.frontier.root() and not verifier.problems:
+    if size != verifier.size:
+        tell(Problem(verifier.size + 1, f"the log ends at {verifier.size}, but its head says {size}"))
+    elif recorded_us != verifier.recorded_us:
+        tell(Problem(verifier.size, "the last event was not recorded when the head says"))
+    if size == verifier.size and frontier != verifier.frontier.to_bytes() and not verifier.problems:
         tell(Problem(verifier.size, "the root of the events is not that of the stored frontier"))
+    verifier.problems += [
+        Problem(position, f"data of {stream} is gone, and no event tells of its erasure")
+        for stream, position in verifier.unexplained.items()
+    ]
+
+
+def _check_tree(verifier: Verifier, connection: Any) -> None:
+    """Compare the stored tree nodes with those of the events, as far as the events are right."""
+    known = [problem.position for problem in verifier.problems]
     stored = {(level, index): node for level, index, node in connection.execute("SELECT level, idx, hash FROM tree")}
+    wrong = []
     for level, index, node in verifier.nodes:
         if stored.pop((level, index), None) != node:
-            position = (index << level) + 1
-            tell(
-                Problem(
-                    position, f"the stored tree node over positions {position} to {(index + 1) << level} is another"
-                )
-            )
-    for level, index in stored:
-        tell(Problem((index << level) + 1, f"the stored tree has a node (level {level}, index {index}) too many"))
+            wrong.append((level, index, "is another"))
+    wrong += [(level, index, "is too many") for level, index in stored]
+    for level, index, what in wrong:
+        first, last = (index << level) + 1, (index + 1) << level
+        if not known or last < min(known):
+            text = f"the stored tree node over positions {first} to {last} {what}"
+            verifier.problems.append(Problem(first, text))

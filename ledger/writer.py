@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from ledger.errors import LedgerError, QueueFull, StoreClosed, StoreFailed
+from ledger.errors import LedgerError, QueueFull, StoreClosed
 from ledger.events import Recorded
 from ledger.session import Failure, Work
 from ledger.store import Store
@@ -70,13 +70,12 @@ class Writer:
             return
         try:
             outcomes, events = await self._store.transact([work for work, _ in batch], self._now_us())
-        except BaseException as error:
-            refusal = error if isinstance(error, LedgerError) else StoreFailed(reason=type(error).__name__)
-            refusal.__cause__ = None if refusal is error else error
-            _answer_all(batch, Failure(refusal))
-            if not isinstance(error, LedgerError):
-                raise
+        except LedgerError as error:
+            _answer_all(batch, Failure(error))
             return
+        except BaseException:
+            _answer_all(batch, Failure(StoreClosed()))
+            raise
         if events:
             self._on_recorded(events)
         for (_, future), outcome in zip(batch, outcomes, strict=True):

@@ -21,13 +21,13 @@ STATES_MAX = 50_000
 """States remembered between batches, about 1 KiB each; a state that is not remembered is read back from its row."""
 IN_MAX = 500
 
-STATE_COLUMNS = State.__struct_fields__[: State.__struct_fields__.index("created_by")]
+STATE_COLUMNS = State.__struct_fields__[: State.__struct_fields__.index("ttft_ns")]
 """The first fields of ``State`` are columns, in its order; the others are read back from the wire bytes."""
 COLUMNS = (*STATE_COLUMNS, "source_id", "expires_us", "wire")
 _WIDTH = len(STATE_COLUMNS)
 _TEXT = {
     "id", "kind", "user_id", "status", "project_id", "agent_id", "conversation_id", "base_template_id", "batch_id",
-    "stop_reason", "source_id",
+    "stop_reason", "source_id", "created_by", "updated_by",
 }  # fmt: skip
 _INDEXES = (
     ("id", "(id)", ""),
@@ -143,8 +143,6 @@ class ResourceProjection:
 class _Wire(msgspec.Struct):
     """What of a state only the wire bytes hold."""
 
-    created_by_id: str = ""
-    last_updated_by_id: str = ""
     ttft_ns: int | None = None
     callback_url: str | None = None
     callback_sent_at: str | None = None
@@ -163,7 +161,6 @@ def state_of(row: Sequence[Any]) -> State:
     if state.background is not None:
         state.background = bool(state.background)
     wire = _decode(row[-1])
-    state.created_by, state.updated_by = wire.created_by_id, wire.last_updated_by_id
     state.ttft_ns, state.callback_url = wire.ttft_ns, wire.callback_url
     state.callback_sent_us = None if wire.callback_sent_at is None else from_text(wire.callback_sent_at)
     state.callback_status_code, state.callback_error = wire.callback_status_code, wire.callback_error

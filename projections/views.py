@@ -75,6 +75,7 @@ class Views:
         self._broken_off = False
         self._quick.set_progress_handler(self._break_off, STEPS_MAX)
         self._slow: sqlite.Connection | None = None
+        self.stamp = 0
         self._rows: dict[str, Row] = {}
         self._pages: dict[Any, Any] = {}
         self._pages_size = 0
@@ -102,8 +103,7 @@ class Views:
         for ids in changed.values():
             for id in ids:
                 self._rows.pop(id, None)
-        self._pages.clear()
-        self._pages_size = 0
+        self._forget_pages()
 
     def notice(self) -> None:
         """Drop everything kept if another process changed the views since the last look, some milliseconds ago."""
@@ -115,8 +115,12 @@ class Views:
         if version != self._file_version:
             self._file_version = version
             self._rows.clear()
-            self._pages.clear()
-            self._pages_size = 0
+            self._forget_pages()
+
+    def _forget_pages(self) -> None:
+        self.stamp += 1
+        self._pages.clear()
+        self._pages_size = 0
 
     def position(self) -> int:
         """Return how far the views are, from the file."""
@@ -141,8 +145,10 @@ class Views:
         self.notice()
         return self._pages.get(key)
 
-    def keep(self, key: Any, value: Any, size: int) -> None:
-        """Keep a value until the views change; ``size`` in bytes."""
+    def keep(self, key: Any, value: Any, size: int, stamp: int) -> None:
+        """Keep a value of ``size`` bytes until the views change. ``stamp``: this object's before it was read."""
+        if stamp != self.stamp:
+            return
         if self._pages_size + size > PAGES_SIZE_MAX:
             self._pages.clear()
             self._pages_size = 0

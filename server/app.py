@@ -12,7 +12,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
-from ledger.errors import LedgerError
+from ledger.errors import BadRequest, LedgerError
 from ledger.ledger import Ledger, wall_clock_us
 from ledger.times import to_text
 from ledger.tokens import ACCESS_TYPES, Access
@@ -102,6 +102,8 @@ class App:
         try:
             if self._loop_time() - self._noticed_at > NOTICE_INTERVAL_S:
                 await self._notice()
+            if not exchange.target_is_ascii:
+                raise BadRequest(reason="The path or query holds bytes that are no ASCII; escape them with %.")
             route, values = ROUTER.find(request.method, exchange.path)
             pattern = route.pattern
             if route.scope is not None:
@@ -127,7 +129,7 @@ class App:
                 "request",
                 exchange.request_id,
                 exchange.request.method,
-                pattern or exchange.path[:200],
+                pattern or ascii(exchange.path[:200]),
                 exchange.resource,
                 status,
                 caller.user_id if caller.token_id else None,
@@ -143,7 +145,9 @@ class App:
 
     def _request_id(self, request: web.BaseRequest) -> str:
         given = request.headers.get("X-Request-Id")
-        if given is not None and _REQUEST_ID.fullmatch(given):
-            return given
+        return given if given is not None and _REQUEST_ID.fullmatch(given) else self.request_id()
+
+    def request_id(self) -> str:
+        """Return a new request id."""
         self._requests += 1
         return f"req-{self._prefix}-{self._requests:x}"

@@ -72,7 +72,7 @@ def _grant(header: str, access: Access, now_us: int) -> Grant:
     scheme, _, token = header.partition(" ")
     if scheme.lower() != "bearer" or not token:
         raise Unauthorized(reason="The Authorization header is not of the form 'Bearer TOKEN'.")
-    grant = access.find(token, now_us)
+    grant = access.find(token, now_us) if token.isascii() else None
     if grant is None:
         known = is_well_formed(token)
         raise Unauthorized(reason="The token is not in force." if known else "The token is mistyped or cut off.")

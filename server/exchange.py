@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web_protocol import RequestPayloadError
 
 from ledger.commands import Context, Receipt
-from ledger.errors import NotFound, invalid
+from ledger.errors import BadRequest, NotFound, invalid
 from ledger.ids import SYSTEM_USER
 from ledger.state import State
 from ledger.times import check_range, from_text
@@ -28,6 +30,7 @@ KEY_SIZE_MAX = 255
 """Characters of an idempotency key."""
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _ETAG = re.compile(r'\s*(?:(W/)?"([^"]*)"|(\*))\s*(?:,|$)')
+_VERSION = re.compile(r"[1-9][0-9]{0,17}")
 JSON = "application/json"
 NOBODY = Caller(SYSTEM_USER, "", frozenset(), None, False)
 
@@ -35,7 +38,17 @@ NOBODY = Caller(SYSTEM_USER, "", frozenset(), None, False)
 class Exchange:
     """A request, who sent it, and the services that answer it."""
 
-    __slots__ = ("app", "body_digest", "caller", "path", "query_string", "request", "request_id", "resource")
+    __slots__ = (
+        "app",
+        "body_digest",
+        "caller",
+        "path",
+        "query_string",
+        "request",
+        "request_id",
+        "resource",
+        "target_is_ascii",
+    )
 
     def __init__(self, app: App, request: web.BaseRequest, request_id: str) -> None:
         self.app = app
@@ -44,6 +57,7 @@ class Exchange:
         target = request.raw_path
         if not target.startswith("/"):  # the absolute form, as sent to proxies
             target = request.rel_url.raw_path_qs
+        self.target_is_ascii = target.isascii()
         self.path, _, self.query_string = target.partition("?")
         self.caller = NOBODY
         self.resource = ""
@@ -77,6 +91,8 @@ class Exchange:
             raise PayloadTooLarge(limit=size_max)
         size = 0
         timeout_s = self.app.config.body_timeout_s
+        if self.request.headers.get("Expect", "").lower() == "100-continue" and self.request.transport is not None:
+            self.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         try:
             async with asyncio.timeout(timeout_s):
                 async for chunk in self.request.content.iter_any():
@@ -86,6 +102,8 @@ class Exchange:
                     yield chunk
         except TimeoutError:
             raise SlowBody(timeout_s=timeout_s) from None
+        except (RequestPayloadError, HttpProcessingError) as error:
+            raise BadRequest(reason="The body is broken: its encoding or framing is wrong.") from error
 
     def context(self, time: str | None = None) -> Context:
         """Return who asks for a change, when it happened, and under which idempotency key."""
@@ -119,15 +137,16 @@ class Exchange:
 
     def if_match(self) -> tuple[int, ...] | None:
         """Return the versions that If-Match allows; None when it allows any."""
-        header = self.request.headers.get("If-Match")
-        if header is None:
+        lines = self.request.headers.getall("If-Match", None)
+        if lines is None:
             return None
+        header = ", ".join(lines)
         found = _ETAG.findall(header)
         if not found or any(star for _, _, star in found):
             if header.strip() == "*":
                 return None
             raise invalid("header If-Match", f"'{header[:40]}' is not a list of ETags", '"<version>"')
-        return tuple(int(tag) for weak, tag, _ in found if not weak and tag.isascii() and tag.isdigit())
+        return tuple(int(tag) for weak, tag, _ in found if not weak and _VERSION.fullmatch(tag))
 
     def matches(self, version: int) -> bool:
         """Tell whether If-None-Match names the version, so that 304 is the answer."""

@@ -45,13 +45,14 @@ async def answer(exchange: Exchange, listing: Listing) -> web.Response:
     key = (exchange.path, exchange.query_string, caller.owner_filter, caller.project_id)
     kept = views.kept(key)
     if kept is None:
+        stamp = views.stamp
         query, render = await _query(exchange, listing)
         page = await views.page(query, render)
         link = _link(exchange, query, page)
         body = b"[" + b",".join(page.wires) + b"]"
         kept = {"Content-Type": JSON, "Link": link} if link else {"Content-Type": JSON}, body
         if query.as_of is None:
-            views.keep(key, kept, len(body) + 500)
+            views.keep(key, kept, len(body) + 500, stamp)
     return web.Response(body=kept[1], headers=kept[0])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -79,7 +80,11 @@ def type_of(error: BaseException) -> str:
 
 
 def _response(status: int, name: str, message: str, details: Any, headers: dict[str, str]) -> web.Response:
-    body = msgspec.json.encode({"error": {"type": name, "message": message, "details": details}})
+    content = {"error": {"type": name, "message": message, "details": details}}
+    try:
+        body = msgspec.json.encode(content)
+    except UnicodeEncodeError:  # what the request held was no Unicode
+        body = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
     if status not in _RETRY:
         headers["x-should-retry"] = "false"
     return web.Response(status=status, body=body, headers={"Content-Type": "application/json", **headers})

@@ -15,11 +15,7 @@ from projections.rebuild import Progress
 from server.app import App
 from server.config import Config
 from server.grants import grant
-
-KEEPALIVE_S = 75.0
-"""Idle keep-alive: longer than the usual proxy's 60 s, so that the proxy is the one to close."""
-LINGER_S = 2.0
-"""How long to read on after an answer to a body that was refused, so that the client sees the answer."""
+from server.protocol import AppServer
 
 log = structlog.get_logger("server")
 
@@ -42,8 +38,7 @@ async def serve(config: Config, say: Callable[[str], None], progress: Progress |
         stop.set()
 
     app.on_fatal = give_up
-    server = web.Server(app.handle, access_log=None, keepalive_timeout=KEEPALIVE_S, lingering_time=LINGER_S)
-    runner = web.ServerRunner(server, shutdown_timeout=config.stop_timeout_s)
+    runner = web.ServerRunner(AppServer(app), shutdown_timeout=config.stop_timeout_s)
     await runner.setup()
     try:
         await web.TCPSite(runner, config.host, config.port, reuse_address=True).start()

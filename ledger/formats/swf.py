@@ -36,7 +36,7 @@ def parse(lines: Iterable[bytes], source: str) -> Iterator[Row | Reject]:
             if len(fields) != FIELDS:
                 raise ValueError(f"has {len(fields)} fields; a job has {FIELDS}")
             yield _row(number, fields, start_s, source)
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             yield Reject(number, str(error), line.decode("utf-8", "replace").rstrip())
 
 

@@ -12,6 +12,7 @@ from ledger import cloudevents, ids
 from ledger.bulk import Entry, LineError, Tally, append_all
 from ledger.errors import BadRequest, LedgerError, invalid
 from ledger.events import TYPES, Created, Recorded
+from ledger.jsontext import DEPTH_MAX, INT_MAX
 from server.auth import check_admin
 from server.exchange import Exchange, json_answer
 from server.listing import LIMIT_DEFAULT, LIMIT_MAX
@@ -38,19 +39,17 @@ async def feed(exchange: Exchange) -> web.Response:
     params.done()
     await exchange.wait_for_position()
     found: list[Recorded] = []
-    last = after
     async for event in _matching(exchange, after, types, subject):
-        if len(found) == limit:
-            break
         found.append(event)
-        last = event.position
+        if len(found) > limit:
+            break
     headers = {"Content-Type": cloudevents.BATCH_MEDIA_TYPE}
-    if len(found) == limit:
-        pairs = [f"after={last}", f"limit={limit}", *(f"types={name}" for name in types or ())]
+    if len(found) > limit:
+        pairs = [f"after={found[limit - 1].position}", f"limit={limit}", *(f"types={name}" for name in types or ())]
         pairs += [f"subject={subject}"] if subject else []
         headers["Link"] = f'<{exchange.path}?{"&".join(pairs)}>; rel="next"'
     name = exchange.app.ledger.name
-    body = b"[" + b",".join(cloudevents.encode(event, name) for event in found) + b"]"
+    body = b"[" + b",".join(cloudevents.encode(event, name) for event in found[:limit]) + b"]"
     return web.Response(body=body, headers=headers)
 
 
@@ -58,30 +57,33 @@ async def _matching(
     exchange: Exchange, after: int, types: tuple[str, ...] | None, subject: str | None
 ) -> AsyncIterator[Recorded]:
     store = exchange.app.ledger.store
-    owns = _owns(exchange)
+    owns, end = _owns(exchange)
     if subject is not None:
         for event in await store.stream(subject):
-            if event.position > after and (types is None or event.type in types) and owns(event):
+            if after < event.position <= end and (types is None or event.type in types) and owns(event):
                 yield event
         return
     while batch := await store.scan(after, SCAN, types):
         for event in batch:
+            if event.position > end:
+                return
             if owns(event):
                 yield event
         after = batch[-1].position
 
 
-def _owns(exchange: Exchange) -> Callable[[Recorded], bool]:
+def _owns(exchange: Exchange) -> tuple[Callable[[Recorded], bool], int]:
+    """Return which events the caller may see, and up to which position the views can tell whose they are."""
     caller, views = exchange.caller, exchange.app.views
     if caller.sees_all and caller.project_id is None:
-        return lambda event: True
+        return lambda event: True, INT_MAX
 
     def owns(event: Recorded) -> bool:
         table = {"job": "jobs", "run": "runs", "batch": "batches"}.get(event.type.partition(".")[0])
         row = views.row(table, event.stream) if table else None
         return row is not None and (not row.deleted or caller.sees_all) and caller.may_see(row.user_id, row.project_id)
 
-    return owns
+    return owns, exchange.app.engine.position
 
 
 async def append(exchange: Exchange) -> web.Response:
@@ -98,7 +100,7 @@ async def append(exchange: Exchange) -> web.Response:
             await asyncio.sleep(0)
     if not entries:
         raise invalid("body", "holds no event", "NDJSON: one CloudEvent a line")
-    tally: Tally = await exchange.app.ledger.submit(append_all(entries))
+    tally: Tally = await exchange.app.ledger.submit(append_all(entries, exchange.sees))
     await exchange.app.engine.wait_for(tally.position, exchange.app.config.wait_timeout_s)
     return json_answer(tally, headers={"Ledger-Position": str(tally.position)})
 
@@ -121,7 +123,9 @@ async def _batch_items(exchange: Exchange) -> AsyncIterator[tuple[int, bytes]]:
     raw = await exchange.raw_body(exchange.app.config.bulk_size_max)
     try:
         items = msgspec.json.decode(raw, type=list[msgspec.Raw])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+    except RecursionError as error:
+        raise invalid("body", f"is nested deeper than {DEPTH_MAX} levels", f"at most {DEPTH_MAX}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise BadRequest(reason=f"The body is not a JSON array of events: {error}.") from error
     for number, item in enumerate(items, 1):
         yield number, bytes(item)
@@ -139,7 +143,7 @@ def _entry(exchange: Exchange, number: int, line: bytes) -> Entry:
     except LedgerError as error:
         raise _at(number, error) from error
     expected = None if event.streamversion is None else event.streamversion - 1
-    return Entry(draft, expected, number)
+    return Entry(draft, expected, number, event.time is not None)
 
 
 def _check_right(exchange: Exchange, type: str, actor: str, fact: object) -> None:

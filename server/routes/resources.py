@@ -131,7 +131,7 @@ async def events(exchange: Exchange, resource: Resource, id: str) -> web.Respons
     limit = params.integer("limit", 1, LIMIT_MAX, LIMIT_DEFAULT) or 1
     params.done()
     await exchange.wait_for_position()
-    if not exchange.caller.sees_all:
+    if not exchange.caller.sees_all or exchange.caller.project_id is not None:
         find(exchange, resource, id)
     found = await exchange.app.ledger.store.stream(id, after, limit + 1)
     if not found and not await exchange.app.ledger.store.stream(id, 0, 1):

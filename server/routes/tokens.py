@@ -48,6 +48,8 @@ async def list_tokens(exchange: Exchange) -> web.Response:
 async def create(exchange: Exchange) -> web.Response:
     """Create a token; the answer is the only place where it is shown."""
     exchange.no_params()
+    if exchange.idempotency_key() is not None:
+        raise invalid("header Idempotency-Key", "cannot be kept here: a token is shown once, and only its digest stays")
     body = await exchange.body(CreateToken)
     user = exchange.caller.user_id if body.user_id is None else ids.parse(body.user_id, "user", where="user_id")
     if body.expires_days is not None and not 0 < body.expires_days <= DAYS_MAX:

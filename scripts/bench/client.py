@@ -1,0 +1,96 @@
+"""A small load generator for where ``wrk`` is not installed: keep-alive connections, one request at a time on each.
+
+Written on asyncio's protocols, so that it takes less time for a request than the servers do. Prints JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from collections.abc import Iterator
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+
+_LENGTH = b"\r\nContent-Length: "
+
+
+class Connection(asyncio.Protocol):
+    """One connection: sends a request, counts the answer and whether it was another than 200, sends the next."""
+
+    def __init__(self, requests: Iterator[bytes], broken: asyncio.Future[None]) -> None:
+        self._requests = requests
+        self._broken = broken
+        self._transport: Any
+        self._missing = 0
+        self._head = b""
+        self.answers = 0
+        self.faults = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Send the first request."""
+        self._transport = transport
+        self._transport.write(next(self._requests))
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of an answer."""
+        if self._missing:
+            self._missing -= len(data)
+        else:
+            self._head += data
+            end = self._head.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            at = self._head.find(_LENGTH) + len(_LENGTH)
+            if at < len(_LENGTH):
+                self._fail(f"the server answered {self._head[:200]!r}")
+                return
+            self.faults += not self._head.startswith(b"HTTP/1.1 200 ")
+            self._missing = end + 4 + int(self._head[at : self._head.find(b"\r", at)]) - len(self._head)
+            self._head = b""
+        if not self._missing:
+            self.answers += 1
+            self._transport.write(next(self._requests))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """A server that closes a connection under load is a failure."""
+        self._fail(f"the server closed the connection: {exc}")
+
+    def _fail(self, reason: str) -> None:
+        if not self._broken.done():
+            self._broken.set_exception(RuntimeError(reason))
+
+
+async def load(port: int, seconds: float, connections: int, requests: list[bytes]) -> dict[str, float]:
+    """Ask for ``seconds`` on so many connections; return how many answers came, and the time that took."""
+    loop = asyncio.get_running_loop()
+    broken: asyncio.Future[None] = loop.create_future()
+    turns = cycle(requests)
+    started = time.perf_counter()
+    opened = [
+        (await loop.create_connection(lambda: Connection(turns, broken), "127.0.0.1", port))[1]
+        for _ in range(connections)
+    ]
+    await asyncio.wait([broken], timeout=seconds)
+    answers = sum(connection.answers for connection in opened)
+    elapsed = time.perf_counter() - started
+    if broken.done():
+        broken.result()
+    return {"answers": answers, "seconds": elapsed, "faults": sum(connection.faults for connection in opened)}
+
+
+def main() -> None:
+    """Run with: port, seconds, connections, a file of paths, and headers as ``Name: value``."""
+    port, seconds, connections, file, *headers = sys.argv[1:]
+    lines = "".join(f"{header}\r\n" for header in (f"Host: 127.0.0.1:{port}", *headers))
+    requests = [f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode() for path in Path(file).read_text("ascii").split()]
+    result = uvloop.run(load(int(port), float(seconds), int(connections), requests))
+    sys.stdout.write(msgspec.json.encode(result).decode())
+
+
+if __name__ == "__main__":
+    main()

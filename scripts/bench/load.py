@@ -1,0 +1,103 @@
+"""Putting a server under load, with ``wrk`` where it is installed and with ``client`` elsewhere."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from scripts.bench.contest import Lap, Pair, take_turns
+from scripts.bench.served import Served
+from scripts.bench.workplace import Workplace
+
+CONNECTIONS = 16
+"""Enough that the server always has a request waiting, few enough that its own queue is not what is measured."""
+SCRIPT = Path(__file__).with_name("paths.lua")
+_COUNT = re.compile(r"^\s+(\d+) requests in ([0-9.]+)(ms|s|m),", re.MULTILINE)
+_FAULT = re.compile(r"Non-2xx or 3xx responses: (\d+)|(?:connect|read|write|timeout) (\d+)")
+_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
+
+
+class Asking:
+    """The paths that are asked for, in turn. ``step``: how many paths further each measurement begins."""
+
+    def __init__(self, served: Served, paths: Sequence[str], step: int = 0) -> None:
+        self.served = served
+        self._paths = list(paths)
+        self._step = step
+        self._at = 0
+
+    def next_paths(self) -> list[str]:
+        """Return the paths of the next measurement."""
+        at, self._at = self._at, (self._at + self._step) % len(self._paths)
+        return self._paths[at:] + self._paths[:at]
+
+
+def compare(place: Workplace, ours: Asking, baseline: Asking) -> list[Pair]:
+    """Measure two servers, or two ways to ask one, in turns; where there are several rounds, after one to warm up."""
+    scale = place.scale
+    warm = [_measure(place, asking, scale.load_s) for asking in (ours, baseline) if scale.load_rounds > 1]
+    pairs = take_turns(
+        lambda: _measure(place, ours, scale.load_s), lambda: _measure(place, baseline, scale.load_s), scale.load_rounds
+    )
+    first = pairs[0][0]
+    faults = sum(lap.faults for lap in warm)  # the rates of a warm-up do not count, but what went wrong does
+    return [(first._replace(faults=first.faults + faults), pairs[0][1]), *pairs[1:]]
+
+
+def _measure(place: Workplace, asking: Asking, seconds: float) -> Lap:
+    file = place.fresh(".paths")
+    file.write_text("\n".join(asking.next_paths()) + "\n", "ascii")
+    wrk = shutil.which("wrk") if seconds >= 1 else None
+    before = asking.served.cpu_s()
+    if wrk:
+        answers, elapsed, faults = _wrk(wrk, asking.served, seconds, file)
+    else:
+        answers, elapsed, faults = _client(asking.served, seconds, file)
+    cpu_s = asking.served.cpu_s() - before
+    file.unlink()
+    return Lap(answers / elapsed, cpu_s / answers, faults)
+
+
+def _wrk(wrk: str, served: Served, seconds: float, file: Path) -> tuple[float, float, int]:
+    headers = [option for name, value in served.headers.items() for option in ("-H", f"{name}: {value}")]
+    url = f"http://127.0.0.1:{served.port}"
+    command = [
+        wrk,
+        "-t1",
+        f"-c{CONNECTIONS}",
+        f"-d{round(seconds)}s",
+        "-s",
+        str(SCRIPT),
+        *headers,
+        url,
+        "--",
+        str(file),
+    ]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = _COUNT.search(told)
+    if found is None:
+        raise RuntimeError(f"wrk says: {told}")
+    faults = sum(int(fault[1] or fault[2]) for fault in _FAULT.finditer(told))
+    return float(found[1]), float(found[2]) * _SECONDS[found[3]], faults
+
+
+def _client(served: Served, seconds: float, file: Path) -> tuple[float, float, int]:
+    headers = [f"{name}: {value}" for name, value in served.headers.items()]
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.bench.client",
+        str(served.port),
+        str(seconds),
+        str(CONNECTIONS),
+        str(file),
+    ]
+    told = subprocess.run([*command, *headers], capture_output=True, check=True).stdout
+    result = msgspec.json.decode(told, type=dict[str, float])
+    return result["answers"], result["seconds"], int(result["faults"])

@@ -1,0 +1,52 @@
+"""How much each size of a run measures."""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Scale(msgspec.Struct, frozen=True, kw_only=True):
+    """The amounts of one size. Lists of event counts are for the rows that tell whether something stays linear."""
+
+    load_s: float
+    """Seconds of one measurement of a server."""
+    load_rounds: int
+    events: tuple[int, ...]
+    """Events of the logs that are rebuilt; the last that is no larger than ``served`` is served and verified too."""
+    served: int
+    ids: int
+    """Different ids that are asked for in turn where the rows are warm."""
+    cursors: int
+    """Different pages that are asked for in turn where none is kept."""
+    depth: int
+    """How many rows before the deep page."""
+    callers: int
+    commands: int
+    """Commands of each caller, a multiple of 3."""
+    append_rounds: int
+    singles: int
+    """Commands, one after the other, in one round."""
+    single_rounds: int
+    jobs: int | None
+    """Jobs of a generated SWF file; None: the real log where it is at hand."""
+    import_rounds: int
+    fold_rounds: int
+    """Rounds of rebuild and verify."""
+
+
+SCALES = {
+    "small": Scale(
+        load_s=0.15, load_rounds=1, events=(1_000, 4_000), served=4_000, ids=1000, cursors=500, depth=1000,
+        callers=64, commands=6, append_rounds=1, singles=30, single_rounds=1, jobs=500, import_rounds=1, fold_rounds=1,
+    ),
+    "full": Scale(
+        load_s=1.0, load_rounds=5, events=(100_000, 1_000_000), served=1_000_000, ids=5000, cursors=20_000,
+        depth=200_000, callers=512, commands=60, append_rounds=5, singles=150, single_rounds=21, jobs=None,
+        import_rounds=2, fold_rounds=3,
+    ),
+    "huge": Scale(
+        load_s=2.0, load_rounds=9, events=(100_000, 1_000_000, 10_000_000), served=1_000_000, ids=5000, cursors=20_000,
+        depth=200_000, callers=512, commands=180, append_rounds=7, singles=250, single_rounds=15, jobs=None,
+        import_rounds=3, fold_rounds=3,
+    ),
+}  # fmt: skip

@@ -1,0 +1,155 @@
+"""The producer's side in Python: however a block ends, its run says so."""
+
+import asyncio
+
+import msgspec
+import pytest
+
+from ledger import Ledger
+from ledger.commands import Context
+from ledger.decider import Change
+from ledger.errors import AlreadyExists, InvalidTransition, StoreFailed
+from ledger.recorder import TRACEBACK_SIZE_MAX
+from tests.ledger.engines import failing
+from tests.ledger.histories import ACTOR, Clock, job, run
+
+
+@pytest.fixture
+async def ledger():
+    async with Ledger.in_memory(clock=Clock()) as opened:
+        yield opened
+
+
+async def types(ledger, stream):
+    return [event.type for event in await ledger.read(stream)]
+
+
+async def data(ledger, stream, at=-1):
+    return msgspec.json.decode((await ledger.read(stream))[at].data)
+
+
+async def test_a_block_that_ends_well_is_a_completed_run(ledger):
+    async with ledger.run(agent_id="agent-1", actor=ACTOR, metadata={"task": "nightly"}, timeout_s=5) as found:
+        assert (found.state.status, found.state.agent_id, found.state.timeout_s) == ("running", "agent-1", 5)
+        assert (await ledger.state(found.id)).status == "running"
+    assert await types(ledger, found.id) == ["run.created", "run.running", "run.completed"]
+    assert found.state == await ledger.state(found.id)
+    assert (found.state.status, found.state.stop_reason, found.state.user_id) == ("completed", "end_turn", ACTOR)
+    assert found.state.metadata == {"task": "nightly"}
+
+
+async def test_a_job_walks_its_whole_way_and_keeps_the_id_that_was_chosen(ledger):
+    async with ledger.job(id=job(7)) as found:
+        assert found.id == job(7)
+    assert await types(ledger, job(7)) == ["job.created", "job.pending", "job.running", "job.completed"]
+
+
+async def test_an_exception_is_a_failed_run_with_its_type_message_and_traceback_and_goes_on(ledger):
+    def inner():
+        raise ValueError("no such tool")
+
+    with pytest.raises(ValueError, match="no such tool"):
+        async with ledger.run(agent_id="a") as found:
+            inner()
+    error = (await data(ledger, found.id))["error"]
+    assert (error["type"], error["message"]) == ("ValueError", "no such tool")
+    assert error["traceback"].startswith("Traceback (most recent call last):")
+    assert "in inner" in error["traceback"]
+    assert error["traceback"].rstrip().endswith("ValueError: no such tool")
+    assert (found.state.status, found.state.stop_reason) == ("failed", "error")
+    assert found.state.metadata["error"] == error
+
+
+async def test_of_a_traceback_without_end_the_end_is_kept(ledger):
+    with pytest.raises(ValueError, match="the end"):
+        async with ledger.run(agent_id="a") as found:
+            raise ValueError("x" * TRACEBACK_SIZE_MAX + "the end")
+    text = (await data(ledger, found.id))["error"]["traceback"]
+    assert len(text) == TRACEBACK_SIZE_MAX
+    assert text.rstrip().endswith("the end")
+
+
+@pytest.mark.parametrize("message", ["\udcff", "a \ud800 b", "\x00\x1f", "🦉"])
+async def test_an_exception_whose_text_is_no_unicode_is_recorded_like_any_other(ledger, message):
+    with pytest.raises(ValueError) as raised:  # noqa: PT011 - its text is the matter
+        async with ledger.run(agent_id="a") as found:
+            raise ValueError(message)
+    assert raised.value.args == (message,)
+    assert (await ledger.state(found.id)).status == "failed"
+
+
+async def test_a_cancelled_task_is_a_cancelled_run(ledger):
+    entered, never = asyncio.Event(), asyncio.Event()
+
+    async def work():
+        async with ledger.run(agent_id="a", id=run(3)):
+            entered.set()
+            await never.wait()
+
+    task = asyncio.create_task(work())
+    await entered.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await types(ledger, run(3)) == ["run.created", "run.running", "run.cancelled"]
+    assert (await ledger.state(run(3))).stop_reason == "cancelled"
+
+
+async def test_a_run_that_somebody_else_cancelled_does_not_pass_for_completed(ledger):
+    with pytest.raises(InvalidTransition) as refusal:
+        async with ledger.run(agent_id="a") as found:
+            await ledger.cancel(found.id, actor="somebody")
+    assert (refusal.value.current_status, refusal.value.requested_status) == ("cancelled", "completed")
+    assert await types(ledger, found.id) == ["run.created", "run.running", "run.cancelled", "run.refused"]
+
+
+@pytest.mark.parametrize(
+    ("error", "asked"), [(ValueError("mine"), "failed"), (asyncio.CancelledError("mine"), "cancelled")]
+)
+async def test_an_exception_is_not_hidden_by_a_run_that_somebody_else_ended(ledger, error, asked):
+    async def ended_meanwhile():
+        async with ledger.run(agent_id="a", id=run(3)):
+            await ledger.execute(Change(id=run(3), status="completed"), Context(actor="somebody"))
+            raise error
+
+    with pytest.raises(type(error), match="mine") as raised:
+        await ended_meanwhile()
+    (note,) = raised.value.__notes__
+    assert note == f"{run(3)} was not recorded as {asked}: Cannot transition from 'completed' to '{asked}'."
+    assert (await ledger.state(run(3))).status == "completed"
+
+
+async def test_an_update_merges_and_tells_the_state(ledger):
+    async with ledger.run(agent_id="a", metadata={"a": 1}) as found:
+        state = await found.update(metadata={"b": 2}, ttft_ns=5)
+        assert (state.metadata, state.ttft_ns, state.status) == ({"a": 1, "b": 2}, 5, "running")
+        assert found.state == state
+
+
+async def test_a_block_is_not_entered_when_its_id_is_taken(ledger):
+    async with ledger.job(id=job()):
+        pass
+    with pytest.raises(AlreadyExists):
+        async with ledger.job(id=job()):
+            pytest.fail("the block must not run")
+    assert len(await ledger.read(job())) == 4
+
+
+async def test_a_block_is_not_entered_when_nothing_can_be_recorded(ledger):
+    with failing(ledger), pytest.raises(StoreFailed):
+        async with ledger.job(id=job()):
+            pytest.fail("the block must not run")
+    assert await ledger.read(job()) == []
+
+
+async def test_many_blocks_at_once_each_record_their_own_end(ledger):
+    async def one(number):
+        async with ledger.run(agent_id="a", id=run(number), metadata={"n": number}):
+            await asyncio.sleep(0)
+            if number % 2:
+                raise ValueError(number)
+
+    await asyncio.gather(*(one(number) for number in range(40)), return_exceptions=True)
+    for number in range(40):
+        state = await ledger.state(run(number))
+        assert (state.status, state.metadata["n"]) == ("failed" if number % 2 else "completed", number)

@@ -1,0 +1,137 @@
+"""The file's own triggers: nothing but appends, and one guarded door for erasure."""
+
+import contextlib
+
+import pytest
+
+from ledger import Ledger, engine
+from tests.ledger.engines import ME, create
+from tests.ledger.histories import ACTOR, Clock, job
+
+ROW = "stream, version, type, schema, time, recorded, actor, key, correlation, data, salt, digest, leaf"
+NEW = "'s', 1, 'job.created', 1, 1, 1, 'a', NULL, NULL, x'7b7d', x'00', NULL, x'00'"
+NEXT = f"INSERT INTO events (position, {ROW}) VALUES (5, {NEW})"
+OVER = NEXT.replace("INSERT", "INSERT OR REPLACE")
+AGAIN = f"INSERT INTO events ({ROW}) SELECT {ROW} FROM events WHERE position = 4"
+
+
+@pytest.fixture
+async def ledger(tmp_path):
+    async with Ledger.open(tmp_path / "ledger.db", clock=Clock()) as opened:
+        yield opened
+
+
+@pytest.fixture
+async def raw(ledger):
+    """Three events of job 1, the third with a key, and one of job 2; a connection past all our code."""
+    await ledger.execute(create(job(1), "pending"), ME)
+    await ledger.append(job(1), "job.running", {}, key="k1", actor=ACTOR)
+    await ledger.execute(create(job(2)), ME)
+    with contextlib.closing(engine.connect(ledger.store.path, read_only=False)) as connection:
+        yield connection
+
+
+# --- append-only ------------------------------------------------------------------------------------------------------
+
+REFUSED = [
+    pytest.param("UPDATE events SET actor = 'x' WHERE position = 2", id="UPDATE of one field"),
+    pytest.param("UPDATE events SET data = x'7b7d'", id="UPDATE of all data"),
+    pytest.param("UPDATE OR REPLACE events SET position = 2 WHERE position = 3", id="UPDATE OR REPLACE of a position"),
+    pytest.param("UPDATE events SET position = 5 WHERE position = 4", id="UPDATE of the last position"),
+    pytest.param("DELETE FROM events WHERE position = 4", id="DELETE of the last"),
+    pytest.param("DELETE FROM events", id="DELETE of all"),
+    pytest.param(NEXT.replace("5", "6", 1), id="INSERT that leaves a gap"),
+    pytest.param(NEXT.replace("5", "0", 1), id="INSERT before the first"),
+    pytest.param(NEXT.replace("5", "-1", 1), id="INSERT at a negative position"),
+    pytest.param(
+        f"INSERT INTO events ({ROW}) SELECT {ROW} FROM events WHERE position = 4", id="INSERT of a version twice"
+    ),
+    pytest.param(OVER.replace("5", "4", 1), id="INSERT OR REPLACE by position"),
+    pytest.param(
+        OVER.replace("'s', 1", f"'{job(1)}', 2"),
+        id="INSERT OR REPLACE by stream and version",
+    ),
+    pytest.param(
+        OVER.replace("NULL", "'k1'", 1),
+        id="INSERT OR REPLACE by key",
+    ),
+    pytest.param(f"REPLACE INTO events (position, {ROW}) VALUES (2, {NEW})", id="REPLACE"),
+    pytest.param("INSERT OR REPLACE INTO tree (level, idx, hash) VALUES (8, 0, x'01')", id="REPLACE of a tree node"),
+    pytest.param("UPDATE tree SET hash = x'01'", id="UPDATE of a tree node"),
+    pytest.param("DELETE FROM tree", id="DELETE of a tree node"),
+    pytest.param(
+        "INSERT OR REPLACE INTO checkpoints (size, made, note) VALUES (1, 1, '')", id="REPLACE of a checkpoint"
+    ),
+    pytest.param("UPDATE checkpoints SET note = ''", id="UPDATE of a checkpoint"),
+    pytest.param("DELETE FROM checkpoints", id="DELETE of a checkpoint"),
+    pytest.param("DELETE FROM head", id="DELETE of the head"),
+]
+
+
+def contents(connection):
+    tables = ("events", "head", "tree", "checkpoints")
+    return {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
+
+
+@pytest.mark.parametrize("statement", REFUSED)
+async def test_the_file_itself_refuses_whatever_is_no_append(raw, statement):
+    raw.execute("INSERT INTO tree (level, idx, hash) VALUES (8, 0, x'00')")
+    raw.execute("INSERT INTO checkpoints (size, made, note) VALUES (1, 1, 'note')")
+    before = contents(raw)
+    with pytest.raises(engine.Error, match=r"append-only|never deleted"):
+        raw.execute(statement)
+    assert contents(raw) == before
+
+
+async def test_the_file_takes_the_next_event_at_the_next_position(raw):
+    raw.execute(NEXT)
+    assert raw.execute("SELECT count(*) FROM events").fetchone() == (5,)
+
+
+# --- the door for erasure ---------------------------------------------------------------------------------------------
+
+BLANK = f"data = NULL, salt = NULL, digest = '{'0' * 64}'"
+OPENS = f"UPDATE events SET {BLANK} WHERE position = 2"
+
+
+async def erased(ledger):
+    await ledger.append(job(1), "job.erased", {"reason": "asked for"})
+
+
+async def test_the_door_opens_for_a_stream_that_was_erased_and_only_once(ledger, raw):
+    await erased(ledger)
+    raw.execute(OPENS)
+    assert raw.execute("SELECT data, salt, digest FROM events WHERE position = 2").fetchone() == (None, None, "0" * 64)
+    with pytest.raises(engine.Error, match="append-only"):
+        raw.execute(OPENS.replace("0" * 64, "1" * 64))
+
+
+async def test_the_door_stays_shut_without_an_erased_event(raw):
+    with pytest.raises(engine.Error, match="append-only"):
+        raw.execute(OPENS)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        pytest.param(f"UPDATE events SET {BLANK} WHERE position = 4", id="of another stream"),
+        pytest.param(f"UPDATE events SET {BLANK} WHERE position = 5", id="of the erased event itself"),
+        pytest.param("UPDATE events SET data = NULL WHERE position = 2", id="without the salt"),
+        pytest.param(f"UPDATE events SET salt = NULL, digest = '{'0' * 64}' WHERE position = 2", id="without the data"),
+        pytest.param("UPDATE events SET data = NULL, salt = NULL WHERE position = 2", id="without a digest"),
+        pytest.param(OPENS.replace("0" * 64, "0" * 63), id="with a digest cut short"),
+        *(
+            pytest.param(OPENS.replace("SET", f"SET {field} = {value},"), id=f"and moves {field}")
+            for field, value in [
+                ("position", 9), ("stream", "'x'"), ("version", 9), ("type", "'x'"), ("schema", 2), ("time", 1),
+                ("recorded", 1), ("actor", "'x'"), ("key", "'x'"), ("correlation", "'x'"), ("leaf", "x'00'"),
+            ]
+        ),
+    ],
+)  # fmt: skip
+async def test_nothing_but_erasure_passes_the_door(ledger, raw, statement):
+    await erased(ledger)
+    before = contents(raw)
+    with pytest.raises(engine.Error, match="append-only"):
+        raw.execute(statement)
+    assert contents(raw) == before

@@ -1,0 +1,149 @@
+"""Random histories of jobs, runs and batches, the same for the same seed: what a fold must get right, all mixed.
+
+Lives interleave, clocks jump, statuses are refused, rows are updated and deleted, tokens come and go in between.
+"""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Iterator
+from functools import partial
+
+from ledger import Ledger, commands
+from ledger.commands import Context
+from ledger.decider import Change, Command, Create, Delete, Expire, cancel
+from ledger.errors import LedgerError
+from ledger.events import Changed, Created, ErrorInfo, Granted, draft
+from ledger.session import Session
+from ledger.transitions import STOP_REASONS, TERMINAL, statuses
+
+START_US = 1_700_000_000_000_000
+DAY_US = 86_400_000_000
+USERS = [f"user-00000000-0000-4000-8000-00000000000{number}" for number in range(3)]
+AGENTS = ["agent-1", "agent-2", "ägent „3“"]
+SOURCES = ["source-1", "source-2", "📁"]
+
+
+class History:
+    """Makes a ledger's history longer, at random. ``ids`` are the resources so far."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.now_us = START_US
+        self.ids: list[str] = []
+
+    async def extend(self, ledger: Ledger, steps: int) -> None:
+        """Take so many steps, a few in each transaction; what the rules refuse is a step too."""
+        while steps > 0:
+            share = min(steps, self.chance.randint(1, 12))
+            await ledger.submit(partial(self._steps, count=share))
+            steps -= share
+
+    def _steps(self, session: Session, count: int) -> None:
+        for _ in range(count):
+            context = Context(actor=self.chance.choice(USERS), time_us=self._time())
+            try:
+                commands.work(self._plan(), context)(session)
+            except LedgerError:
+                continue  # nothing of it was staged: single commands and new batches fail at once or not at all
+            if self.chance.random() < 0.05:
+                session.append([self._grant()])
+
+    def _time(self) -> int:
+        """The producer's clock: mostly a little later, sometimes the same, sometimes far off."""
+        jump = self.chance.choices([self.chance.randint(1, 10**9), 0, self.chance.randint(-DAY_US, DAY_US)], [8, 3, 2])
+        self.now_us += jump[0]
+        return self.now_us
+
+    def _plan(self) -> commands.Plan:
+        if not self.ids or self.chance.random() < 0.2:
+            return self._creation()
+        id = self.chance.choice(self.ids)
+        command = self.chance.choices([self._move, self._update, self._cancel, self._delete, self._expire],
+                                      [12, 6, 2, 1, 1])[0](id)  # fmt: skip
+        return commands.single(command)
+
+    def _creation(self) -> commands.Plan:
+        kind = self.chance.choice(["job", "run", "batch"])
+        if kind == "batch":
+            runs = [self._create("run") for _ in range(self.chance.randint(1, 3))]
+            batch = Create(id=self._id("job"), kind="batch", facts=self._birth(runs=[run.id for run in runs]))
+            return commands.create_batch(batch, runs)
+        return commands.single(self._create(kind))
+
+    def _create(self, kind: str) -> Create:
+        status = self.chance.choice(["created", *statuses(kind)])
+        end = Changed()
+        if status in TERMINAL - {"cancelled"}:
+            end = Changed(stop_reason=self.chance.choice([None, *STOP_REASONS]), ttft_ns=self._ns())
+        more = {"agent_id": self.chance.choice(AGENTS)} if kind == "run" else {}
+        return Create(id=self._id(kind), kind=kind, facts=self._birth(**more), status=status, end=end)
+
+    def _id(self, kind: str) -> str:
+        id = f"{kind}-{uuid.UUID(int=self.chance.getrandbits(128))}"
+        self.ids.append(id)
+        return id
+
+    def _birth(self, **more: object) -> Created:
+        def sometimes(*values: object) -> object:
+            return self.chance.choice([None, *values])
+
+        return Created(
+            user_id=self.chance.choice(USERS),
+            **{  # type: ignore[arg-type]
+                "project_id": sometimes("project-1"),
+                "agent_id": sometimes(*AGENTS),
+                "conversation_id": sometimes("conv-1", "conv-2"),
+                "base_template_id": sometimes("family:1"),
+                "background": sometimes(True, False),
+                "metadata": sometimes(self._metadata()),
+                "request_config": sometimes({"stream": True, "nested": {"n": [1, 2.5, None]}}),
+                "callback_url": sometimes("https://example.org/done"),
+                "timeout_s": sometimes(0.5, 3600.0),
+                **more,
+            },
+        )
+
+    def _metadata(self) -> dict[str, object]:
+        found: dict[str, object] = {
+            "source_id": self.chance.choice([*SOURCES, 7]),
+            "n": self.chance.choice([0, -1, 2**63 - 1, 1e300, 0.1]),
+            "text": self.chance.choice(["", "é\u2028\x00\x1b[31m", '"\\', "🦉" * 20]),
+            "deep": [{"a": [None, True]}],
+        }
+        return {name: value for name, value in found.items() if self.chance.random() < 0.5}
+
+    def _ns(self) -> int | None:
+        return self.chance.choice([None, 0, self.chance.randint(1, 2**63 - 1)])
+
+    def _move(self, id: str) -> Command:
+        status = self.chance.choice(["pending", "running", "running", "completed", "failed", "cancelled", "expired"])
+        reason = self.chance.choice([None, "end_turn", "max_steps"]) if status in TERMINAL - {"cancelled"} else None
+        return Change(id=id, status=status, facts=Changed(stop_reason=reason, total_duration_ns=self._ns()))
+
+    def _update(self, id: str) -> Command:
+        error = ErrorInfo(type="ValueError", message="‽") if self.chance.random() < 0.2 else None
+        agent = self.chance.choice([None, None, *AGENTS])
+        facts = Changed(metadata=self._metadata(), ttft_ns=self._ns(), error=error, agent_id=agent)
+        return Change(id=id, facts=facts)
+
+    def _cancel(self, id: str) -> Command:
+        return cancel(id, by=USERS[0])
+
+    def _delete(self, id: str) -> Command:
+        return Delete(id=id, reason="tidy")
+
+    def _expire(self, id: str) -> Command:
+        return Expire(id=id, now_us=self.now_us)
+
+    def _grant(self):  # type: ignore[no-untyped-def]
+        token = f"token-{uuid.UUID(int=self.chance.getrandbits(128))}"
+        fact = Granted(user_id=USERS[0], scopes=["read"], token_sha256=token)
+        return draft(token, "access.granted", fact, time=self.now_us, actor=USERS[0])
+
+
+def shares(chance: random.Random, largest: int) -> Iterator[int]:
+    """Sizes of batches, for ever."""
+    while True:
+        yield chance.randint(1, largest)

@@ -1,0 +1,134 @@
+"""Batches over HTTP: one run per request, in the shape of a job; cancelling takes the active runs along."""
+
+import pytest
+
+from tests.server.test_jobs import PROPERTIES
+
+REQUESTS = [{"agent_id": f"agent-{number}", "messages": [{"role": "user", "content": "hi"}]} for number in range(3)]
+
+
+async def runs_of(user):
+    return (await user.get("/v1/runs/?order=asc")).json
+
+
+async def test_a_batch_is_recorded_as_running_with_one_run_per_request(user):
+    # when
+    answer = await user.post("/v1/messages/batches", json={"requests": REQUESTS, "metadata": {"a": 1}})
+    # then
+    batch = answer.json
+    assert answer.status == 201
+    assert set(batch) == PROPERTIES
+    assert (batch["job_type"], batch["status"], batch["metadata"]) == ("batch", "running", {"a": 1})
+    assert answer.headers["Location"] == f"/v1/messages/batches/{batch['id']}"
+    assert (await user.get(answer.headers["Location"])).body == answer.body
+    runs = await runs_of(user)
+    assert sorted(run["agent_id"] for run in runs) == ["agent-0", "agent-1", "agent-2"]
+    for run in runs:
+        assert run["status"] == "created"
+        assert run["metadata"]["batch_id"] == batch["id"]
+        assert run["metadata"]["request"] in REQUESTS
+
+
+async def test_a_batch_and_its_runs_come_in_one_append(user):
+    before = user.service.app.ledger.size
+    batch = await user.create("batch", requests=REQUESTS)
+    events = await user.service.app.ledger.store.scan(before, 100)
+    assert [event.position for event in events] == list(range(before + 1, before + 7))
+    assert len({event.recorded for event in events}) == 1
+    assert [event.type for event in events if event.stream == batch] == [
+        "batch.created",
+        "batch.pending",
+        "batch.running",
+    ]
+    assert [event.type for event in events if event.stream != batch] == ["run.created"] * 3
+
+
+async def test_batches_of_every_status_are_listed_and_jobs_are_not(user):
+    # given
+    ended = []
+    for status in ("completed", "failed", "cancelled", "expired"):
+        ended.append(await user.create("batch"))
+        await user.patch(f"/v1/jobs/{ended[-1]}", json={"status": status})
+    running = await user.create("batch")
+    await user.create("job")
+    # when
+    listed = await user.get("/v1/messages/batches")
+    # then
+    assert sorted(listed.ids) == sorted([*ended, running])
+    assert {row["job_type"] for row in listed.json} == {"batch"}
+    assert (await user.get("/v1/jobs/")).json[0]["job_type"] == "job"
+
+
+async def test_a_job_is_no_batch(user):
+    job = await user.create("job", status="running")
+    assert (await user.get(f"/v1/messages/batches/{job}")).status == 404
+    assert (await user.patch(f"/v1/messages/batches/{job}/cancel")).status == 404
+    assert (await user.get(f"/v1/jobs/{job}")).json["status"] == "running"
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ({}, "requests"),
+        ({"requests": []}, "requests"),
+        ({"requests": [{}]}, "requests[0].agent_id"),
+        ({"requests": [{"agent_id": "agent-1"}, {"agent_id": 7}]}, "requests[1].agent_id"),
+        ({"requests": [{"agent_id": "a\u0000b"}]}, "requests[0].agent_id"),
+        ({"requests": ["x"]}, "requests[0]"),
+        ({"requests": REQUESTS, "status": "running"}, "status"),
+    ],
+)
+async def test_a_refused_batch_leaves_nothing_behind(user, body, where):
+    before = user.service.app.ledger.size
+    answer = await user.post("/v1/messages/batches", json=body)
+    assert answer.status == 422
+    assert [fault["where"] for fault in answer.error["details"]] == [where]
+    assert user.service.app.ledger.size == before
+
+
+async def test_cancelling_a_batch_cancels_its_active_runs_in_the_same_append(user):
+    # given
+    batch = await user.create("batch", requests=[{"agent_id": f"agent-{number}"} for number in range(4)])
+    first, second, third, fourth = [run["id"] for run in await runs_of(user)]
+    await user.patch(f"/v1/runs/{first}", json={"status": "running"})
+    await user.patch(f"/v1/runs/{second}", json={"status": "running"})
+    await user.patch(f"/v1/runs/{second}", json={"status": "completed"})
+    await user.delete(f"/v1/runs/{third}")
+    stranger = await user.create("run", status="running")
+    before = user.service.app.ledger.size
+    # when
+    answer = await user.patch(f"/v1/messages/batches/{batch}/cancel")
+    # then
+    assert (answer.status, answer.json["status"], answer.json["stop_reason"]) == (200, "cancelled", "cancelled")
+    events = await user.service.app.ledger.store.scan(before, 100)
+    assert {(event.type, event.stream) for event in events} == {
+        ("run.cancelled", first),
+        ("run.cancelled", fourth),
+        ("batch.cancelled", batch),
+    }
+    assert len(events) == 3
+    assert len({event.recorded for event in events}) == 1
+    statuses = {run["id"]: run["status"] for run in await runs_of(user)}
+    assert statuses == {first: "cancelled", second: "completed", fourth: "cancelled", stranger: "running"}
+
+
+async def test_a_batch_cancel_for_another_version_leaves_batch_and_runs_active(user):
+    batch = await user.create("batch", requests=REQUESTS)
+    before = user.service.app.ledger.size
+    answer = await user.patch(f"/v1/messages/batches/{batch}/cancel", headers={"If-Match": '"9"'})
+    assert answer.status == 412
+    assert user.service.app.ledger.size == before
+    assert {run["status"] for run in await runs_of(user)} == {"created"}
+
+
+async def test_a_batch_cannot_name_the_runs_of_others_and_cancel_them_with_itself(user, other):
+    # given a batch brought as events, which claims a run of another user
+    victim = await other.create("run", status="running")
+    mine = victim.replace("run-", "job-")
+    facts = [("batch.created", {"user_id": user.id, "runs": [victim]}), ("batch.pending", {}), ("batch.running", {})]
+    lines = [{"specversion": "1.0", "type": name, "subject": mine, "data": data} for name, data in facts]
+    await user.post("/v1/events", json=lines, headers={"Content-Type": "application/cloudevents-batch+json"})
+    # when
+    await user.patch(f"/v1/messages/batches/{mine}/cancel")
+    # then
+    assert (await other.get(f"/v1/runs/{victim}")).json["status"] == "running"
