@@ -7,6 +7,7 @@ hand, the ledger lets one process at a time write (an exclusive lock beside the 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib
 import os
@@ -89,5 +90,9 @@ async def open_async(connector: Callable[[], Any]) -> Connection:
     """Open a connection whose calls run on a thread of its own."""
     connection = Connection(connector, iter_chunk_size=1024)
     connection._thread.daemon = True
-    await connection
+    try:
+        await connection
+    except BaseException:  # its thread has been told to end; it must not outlive the loop that it answers to
+        await asyncio.to_thread(connection._thread.join)
+        raise
     return connection

@@ -172,11 +172,15 @@ class Session:
         return self._source.stream(stream) + [event for event in self.staged if event.stream == stream]
 
     def append(self, drafts: Sequence[Draft]) -> list[Recorded]:
-        """Stage events at the end of the log; they are recorded when the transaction commits."""
+        """Stage events at the end of the log, all or none; they are recorded when the transaction commits.
+
+        Raises ``InvalidInput`` for what no log can hold.
+        """
         events = []
         self.recorded_us = max(self.recorded_us, self.now_us)
         for draft in drafts:
             check_storable(draft)
+        for draft in drafts:
             stream = draft.stream
             version = (self._versions.get(stream) or self.version(stream)) + 1
             event = Recorded(

@@ -81,7 +81,7 @@ class Verifier:
             leaf = b""
         if leaf != stored:
             self._tell(event.position, "does not match its leaf hash: the event was changed")
-        return leaf if leaf else bytes(32)
+        return leaf or bytes(32)
 
     def _check_stream(self, event: Recorded) -> None:
         info = TYPES.get(event.type)
