@@ -12,7 +12,7 @@ import msgspec
 from ledger import cloudevents, ids
 from ledger.bulk import Entry, append_one
 from ledger.decider import admit
-from ledger.errors import IdempotencyConflict, InvalidTransition, LedgerError, NotFound, invalid
+from ledger.errors import IdempotencyConflict, InvalidTransition, LedgerError, NotFound, VersionMismatch, invalid
 from ledger.events import Changed, Created, Draft, Fact, Recorded, draft
 from ledger.formats import Reject, Row, google2011, swf
 from ledger.ids import SYSTEM_USER
@@ -150,7 +150,10 @@ def _refusal(row: Row, found: str | None) -> InvalidTransition:
 class _Origin:
     """Whether this ledger is, so far, the one that an export came from: only then its events keep their positions."""
 
-    is_same = True
+    def __init__(self) -> None:
+        self.is_same = True
+        self.differing: set[str] = set()
+        """Streams that have other events here: what follows in the export must not be appended to them."""
 
 
 def _load_events(lines: Sequence[tuple[int, bytes]], origin: _Origin) -> Work:
@@ -165,8 +168,11 @@ def _load_events(lines: Sequence[tuple[int, bytes]], origin: _Origin) -> Work:
                     appended += 1
                 else:
                     duplicate += 1
+            except VersionMismatch as error:
+                origin.differing.add(error.facts["id"])
+                rejects.append(Reject(number, str(error), _text(line)))
             except LedgerError as error:
-                rejects.append(Reject(number, str(error), line.decode("utf-8", "replace").strip()[:TEXT_MAX]))
+                rejects.append(Reject(number, str(error), _text(line)))
         return Outcome(appended=appended, duplicate=duplicate, rejects=tuple(rejects), lines=len(lines))
 
     return run
@@ -175,14 +181,18 @@ def _load_events(lines: Sequence[tuple[int, bytes]], origin: _Origin) -> Work:
 def _load_event(session: Session, line: bytes, origin: _Origin) -> bool:
     """Stage an exported event: at its old position where that is the next one here, else at the end as a new one."""
     event = cloudevents.decode(line)
-    if event.datadigest is not None:
-        raise invalid("data", "was erased: such an event can be restored from a backup, not from an export")
     ids.parse(event.subject, "job", "run", "token", where="subject")
+    if event.datadigest is not None and not isinstance(event.data, msgspec.UnsetType):
+        raise invalid("datadigest", "stands for erased data, but the data is there")
     if event.position is None or event.recordedtime is None:
         return append_one(session, _entry(event, session.now_us))[1]
     recorded = cloudevents.to_recorded(event)
     if session.at(recorded.stream, recorded.version) == recorded:
         return False
+    if event.datadigest is not None:
+        raise invalid("data", "was erased: such an event can be restored from a backup, not from an export")
+    if recorded.stream in origin.differing:
+        raise invalid("subject", "an earlier event of this stream was rejected, so that this one has no place either")
     origin.is_same = origin.is_same and recorded.position == session.size + 1
     if origin.is_same and recorded.version == session.version(recorded.stream) + 1:
         _restore(session, recorded, cloudevents.to_draft(event, actor=recorded.actor, now_us=session.now_us))
@@ -209,6 +219,10 @@ def _restore(session: Session, recorded: Recorded, wanted: Draft) -> None:
         raise IdempotencyConflict(key=recorded.key)
     admit(session.state(recorded.stream), recorded.stream, recorded.type, wanted.fact)
     session.restore(recorded, wanted)
+
+
+def _text(line: bytes) -> str:
+    return line.decode("utf-8", "replace").strip()[:TEXT_MAX]
 
 
 async def dump(store: Store, *, after: int = 0, stream: str | None = None) -> AsyncIterator[list[bytes]]:

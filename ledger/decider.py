@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ledger import ids
 from ledger.errors import (
     AlreadyExists,
     Erased,
@@ -82,6 +83,7 @@ def cancel(id: str, etags: tuple[int, ...] | None = None, by: str | None = None)
 
 
 def _create(state: State | None, command: Create, actor: str) -> Decision:
+    ids.parse(command.id, "run" if command.kind == "run" else "job")
     if state is not None:
         raise AlreadyExists(id=command.id)
     steps = chain(command.kind, None, command.status)
@@ -168,9 +170,7 @@ def admit(state: State | None, stream: str, type: str, fact: Fact) -> None:
     type does not belong to the stream.
     """
     info = TYPES[type]
-    prefix = {"run": "run-", "access": "token-"}.get(info.kind, "job-")
-    if not stream.startswith(prefix):
-        raise invalid("subject", f"an event of type {type} belongs to a stream '{prefix}…'", prefix)
+    ids.parse(stream, {"run": "run", "access": "token"}.get(info.kind, "job"), where="subject")
     if info.kind == "access":
         return
     if info.verb == "created":

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ledger.ledger import Ledger
 
 TRACEBACK_SIZE_MAX = 64 * 1024
-"""Characters of a traceback that are kept, the end of it: enough for hundreds of frames."""
+"""Characters of a traceback (the end of it) and of a message that are kept: enough for hundreds of frames."""
 
 
 class Recorder:
@@ -71,7 +71,7 @@ def _ending(error: BaseException | None) -> tuple[str, Changed]:
     if isinstance(error, asyncio.CancelledError):
         return "cancelled", Changed(stop_reason="cancelled")
     text = _unicode("".join(traceback.format_exception(error)))[-TRACEBACK_SIZE_MAX:]
-    info = ErrorInfo(type=type(error).__name__, message=_unicode(str(error)), traceback=text)
+    info = ErrorInfo(type=type(error).__name__, message=_unicode(str(error))[:TRACEBACK_SIZE_MAX], traceback=text)
     return "failed", Changed(stop_reason="error", error=info)
 
 

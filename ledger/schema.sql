@@ -89,5 +89,12 @@ CREATE TRIGGER checkpoints_are_never_changed BEFORE UPDATE ON checkpoints
 BEGIN SELECT raise(ABORT, 'checkpoints are append-only'); END;
 CREATE TRIGGER checkpoints_are_never_deleted BEFORE DELETE ON checkpoints
 BEGIN SELECT raise(ABORT, 'checkpoints are append-only'); END;
+CREATE TRIGGER ledger_is_never_changed BEFORE UPDATE ON ledger
+BEGIN SELECT raise(ABORT, 'the name of a ledger is for ever'); END;
+CREATE TRIGGER ledger_is_never_deleted BEFORE DELETE ON ledger
+BEGIN SELECT raise(ABORT, 'the name of a ledger is for ever'); END;
+CREATE TRIGGER head_only_grows BEFORE UPDATE ON head
+WHEN NEW.size < OLD.size OR NEW.recorded < OLD.recorded
+BEGIN SELECT raise(ABORT, 'the head only grows'); END;
 CREATE TRIGGER head_is_never_deleted BEFORE DELETE ON head
 BEGIN SELECT raise(ABORT, 'the head is never deleted'); END;

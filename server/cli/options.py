@@ -13,6 +13,7 @@ import click
 import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from ledger.errors import invalid
 from ledger.sqlite import SqliteStore
@@ -51,6 +52,14 @@ def say_json(value: Any) -> None:
 def clean(text: object) -> str:
     """Return text that a terminal shows and never obeys: control characters become their escapes."""
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in str(text))
+
+
+def table(*names: str, header: bool = True) -> Table:
+    """Return a table that folds long values on a narrow terminal and never cuts them off."""
+    made = Table(box=None, show_header=header, pad_edge=False)
+    for name in names:
+        made.add_column(name, overflow="fold")
+    return made
 
 
 def bar(unit: str) -> Progress:

@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 import msgspec
-from rich.table import Table
 
 from ledger import cloudevents, ids, upcast
 from ledger.errors import NotFound
@@ -18,7 +17,7 @@ from ledger.times import to_text
 from projections import jobs, runs
 from projections.history import AsOf
 from projections.views import fold_as_of
-from server.cli.options import clean, db_option, json_option, out, point, reading, run, say_json
+from server.cli.options import clean, db_option, json_option, out, point, reading, run, say_json, table
 
 at_option = click.option("--at", "when", help="As of a position, or of a time such as 2026-11-22T14:03:00Z.")
 
@@ -58,11 +57,11 @@ def log(db: Path, as_json: bool, id: str) -> None:
         lines = b",".join(cloudevents.encode(event, name) for event in events)
         click.echo(f"[{lines.decode()}]")
         return
-    table = Table("position", "version", "time", "type", "actor", "data", box=None)
+    rows = table("position", "version", "time", "type", "actor", "data")
     for event in events:
         row = (event.position, event.version, to_text(event.time), event.type, event.actor, _data(event))
-        table.add_row(*(clean(each) for each in row))
-    out().print(table)
+        rows.add_row(*(clean(each) for each in row))
+    out().print(rows)
 
 
 @click.command()
@@ -85,11 +84,11 @@ def show(db: Path, as_json: bool, when: str | None, id: str) -> None:
     if as_json:
         say_json(_object(state))
         return
-    table = Table(box=None, show_header=False)
+    rows = table("property", "value", header=False)
     for name, value in _object(state).items():
         text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
-        table.add_row(name, clean(text))
-    out().print(table)
+        rows.add_row(name, clean(text))
+    out().print(rows)
 
 
 @click.command()

@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
-from rich.table import Table
 
 from ledger import ids
 from ledger.ids import SYSTEM_USER
 from ledger.ledger import Ledger
 from ledger.tokens import ACCESS_TYPES, Access
 from server.auth import check_scopes
-from server.cli.options import db_option, json_option, out, reading, run, say_json
+from server.cli.options import db_option, json_option, out, reading, run, say_json, table
 from server.grants import grant
 from server.grants import revoke as revoke_token
 from server.routes.tokens import DAYS_MAX, show
@@ -70,13 +69,13 @@ def list_tokens(db: Path, as_json: bool) -> None:
     if as_json:
         say_json(known)
         return
-    table = Table("id", "user", "scopes", "project", "granted", "expires", box=None)
+    rows = table("id", "user", "scopes", "project", "granted", "expires")
     for each in known:
         scopes = ",".join(each["scopes"])
-        table.add_row(
+        rows.add_row(
             each["id"], each["user"], scopes, each["project"] or "", each["granted_at"], each["expires_at"] or "never"
         )
-    out().print(table)
+    out().print(rows)
 
 
 @token.command()

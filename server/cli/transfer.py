@@ -154,6 +154,10 @@ def export(db: Path, stream: str | None, after: int, target: Path | None) -> Non
     if target is None:
         run(_export(db, stream, after, sys.stdout.buffer))
         return
+    if target.exists() and not target.is_file():  # a pipe or device is written as it is
+        with target.open("wb") as file:
+            run(_export(db, stream, after, file))
+        return
     partial = target.with_name(f"{target.name}.partial")
     with partial.open("wb") as file:
         run(_export(db, stream, after, file))

@@ -35,12 +35,7 @@ LIFE = [
     (BATCH, "batch.created", {"user_id": BOB, "runs": [RUN]}, 91),
     (GONE, "job.created", {"user_id": BOB}, 92),
     (GONE, "job.deleted", {}, 93),
-    (
-        HOSTILE,
-        "job.created",
-        {"user_id": ALICE, "agent_id": "\u202egnp.exe", "metadata": {"note": TRAPS, TRAPS: 1}},
-        94,
-    ),
+    (HOSTILE, "job.created", {"user_id": ALICE, "agent_id": "\u202egnp.exe", "metadata": {TRAPS: TRAPS}}, 94),
 ]
 EVENTS = len(LIFE) + 1
 """Those and a refusal, the last one: BOB asked to cancel the job that had ended."""

@@ -1,14 +1,16 @@
 """Exports restored to the letter, appended elsewhere, taken up again after a part; damaged lines told by number."""
 
+import contextlib
 import json
 
 import pytest
 
-from ledger import Ledger, archive
+from ledger import Ledger, archive, engine
 from ledger.commands import Context, cancel_with_members, create_batch
 from ledger.decider import Change, Create
 from ledger.errors import NotFound
 from ledger.events import Created
+from ledger.leaf import payload_digest
 from tests.ledger.engines import ME, create, log_of, scramble
 from tests.ledger.histories import ACTOR, START_US, Clock, birth, id_of, job, leaf_hash, root, run
 
@@ -231,3 +233,14 @@ async def test_an_erased_event_says_why_it_cannot_be_restored_from_an_export(led
     wire = {**erased, "position": 1, "datadigest": "00" * 32}
     (outcome,) = await load(ledger, [json.dumps(wire).encode()])
     assert "erased" in outcome.rejects[0].reason
+
+
+async def test_an_export_with_erased_events_adds_nothing_to_the_ledger_that_it_came_from(tmp_path):
+    async with Ledger.open(tmp_path / "ledger.db", clock=Clock()) as ledger:
+        await ledger.append(job(), "job.created", birth("job"))
+        await ledger.append(job(), "job.erased", {"reason": "asked for"})
+        with contextlib.closing(engine.connect(tmp_path / "ledger.db", read_only=False)) as connection:
+            digest = payload_digest((await log_of(ledger))[0])
+            connection.execute("UPDATE events SET data = NULL, salt = NULL, digest = ? WHERE position = 1", (digest,))
+        (outcome,) = await load(ledger, await export(ledger))
+        assert (outcome.appended, outcome.duplicate, outcome.rejects) == (0, 2, ())

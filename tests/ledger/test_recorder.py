@@ -8,7 +8,7 @@ import pytest
 from ledger import Ledger
 from ledger.commands import Context
 from ledger.decider import Change
-from ledger.errors import AlreadyExists, InvalidTransition, StoreFailed
+from ledger.errors import AlreadyExists, InvalidInput, InvalidTransition, StoreFailed
 from ledger.recorder import TRACEBACK_SIZE_MAX
 from tests.ledger.engines import failing
 from tests.ledger.histories import ACTOR, Clock, job, run
@@ -133,6 +133,16 @@ async def test_a_block_is_not_entered_when_its_id_is_taken(ledger):
         async with ledger.job(id=job()):
             pytest.fail("the block must not run")
     assert len(await ledger.read(job())) == 4
+
+
+@pytest.mark.parametrize("chosen", ["run-1", "RUN-00000000-0000-4000-8000-000000000001", run(1) + "\n", job(1), "x"])
+async def test_a_chosen_id_is_a_run_s_own_or_nothing_is_recorded(ledger, chosen):
+    with pytest.raises(InvalidInput):
+        async with ledger.run(agent_id="a", id=chosen):
+            pytest.fail("the block must not run")
+    with pytest.raises(InvalidInput):
+        await ledger.append(chosen, "run.created", {"user_id": ACTOR, "agent_id": "a"})
+    assert ledger.size == 0
 
 
 async def test_a_block_is_not_entered_when_nothing_can_be_recorded(ledger):

@@ -1,0 +1,284 @@
+"""The engine: rows and checkpoints move together, catch up, wait, and notice what is no longer true."""
+
+import asyncio
+import os
+import random
+
+import pytest
+
+import projections.engine
+from ledger import Ledger
+from ledger import engine as sqlite
+from ledger.errors import Unavailable
+from projections.engine import PROJECTIONS, Engine
+from projections.jobs import JOBS
+from projections.runs import RUNS
+from tests.projections.random_histories import History
+from tests.projections.views_file import TABLES, change, contents, positions
+
+
+class Faulty:
+    """A projection that writes its rows and then fails, while told to."""
+
+    def __init__(self, projection):
+        self._projection = projection
+        self.error = None
+
+    def __getattr__(self, name):
+        return getattr(self._projection, name)
+
+    def apply(self, *arguments):
+        changed = self._projection.apply(*arguments)
+        if self.error is not None:
+            raise self.error
+        return changed
+
+
+# --- one transaction --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), sqlite.OperationalError("disk I/O error")], ids=repr)
+@pytest.mark.parametrize("which", range(len(PROJECTIONS)), ids=TABLES)
+async def test_an_apply_that_fails_leaves_all_rows_and_checkpoints_as_they_were(
+    ledger, history, path, fresh, error, which
+):
+    projections = list(PROJECTIONS)
+    projections[which] = faulty = Faulty(projections[which])
+    await history.extend(ledger, 80)
+    engine = Engine(ledger, path, projections)
+    await engine.open()
+    before = contents(path)
+    await history.extend(ledger, 80)
+    faulty.error = error
+    with pytest.raises(type(error)):
+        await engine.beat()
+    assert contents(path) == before
+    faulty.error = None
+    await engine.beat()
+    await engine.close()
+    assert contents(path) == await fresh()
+
+
+async def test_a_task_that_failed_says_why_tries_again_and_forgets_the_fault(ledger, history, path, monkeypatch):
+    tried, faulty = asyncio.Event(), Faulty(JOBS)
+    monkeypatch.setattr(projections.engine, "RETRY_S", 0.001)
+    monkeypatch.setattr(projections.engine.log, "exception", lambda *_, **__: tried.set(), raising=False)
+    engine = Engine(ledger, path, [faulty])
+    await engine.open()
+    faulty.error = sqlite.OperationalError("disk I/O error")
+    engine.start()
+    await history.extend(ledger, 20)
+    async with asyncio.timeout(20):
+        await tried.wait()
+        assert engine.fault == "disk I/O error"
+        with pytest.raises(Unavailable, match="disk I/O error"):
+            await engine.wait_for(ledger.size, 0.01)
+        faulty.error = None
+        await engine.wait_for(ledger.size)
+    assert engine.fault is None
+    await engine.close()
+
+
+# --- catching up and waiting ------------------------------------------------------------------------------------------
+
+
+async def test_what_was_appended_without_an_engine_is_caught_up_when_it_opens(engine, ledger, history, path, fresh):
+    await engine.close()
+    await history.extend(ledger, 80)
+    again = Engine(ledger, path)
+    await again.open()
+    assert again.position == ledger.size
+    assert contents(path) == await fresh()
+    await again.close()
+
+
+async def test_an_engine_at_work_follows_the_log(engine, ledger, history, path, fresh):
+    engine.start()
+    for _ in range(5):
+        await history.extend(ledger, 10)
+        await engine.wait_for(ledger.size)
+        assert set(positions(path).values()) == {ledger.size}
+    assert contents(path) == await fresh()
+
+
+async def test_who_waits_for_a_position_is_answered_when_it_is_there_and_not_before(engine, ledger, history):
+    await engine.wait_for(engine.position, 0)
+    await history.extend(ledger, 30)
+    waiters = [asyncio.create_task(engine.wait_for(engine.position + number)) for number in (1, ledger.size)]
+    beyond = asyncio.create_task(engine.wait_for(ledger.size + 1))
+    near = asyncio.create_task(engine.wait_for(ledger.size))
+    await asyncio.sleep(0)
+    assert not any(task.done() for task in (*waiters, near))
+    await engine.beat()
+    await asyncio.gather(waiters[0], near)
+    assert not beyond.done()
+    for task in (beyond, waiters[1]):
+        task.cancel()
+
+
+async def test_waiting_is_bounded_and_says_how_far_the_views_are(engine, ledger):
+    with pytest.raises(Unavailable, match=f"at position {ledger.size}, not yet at {ledger.size + 1}"):
+        await engine.wait_for(ledger.size + 1, 0)
+
+
+async def test_who_waits_when_the_engine_closes_is_told(ledger, path):
+    engine = Engine(ledger, path)
+    await engine.open()
+    waiter = asyncio.create_task(engine.wait_for(10))
+    await asyncio.sleep(0)
+    await engine.close()
+    with pytest.raises(Unavailable, match="stopping"):
+        await waiter
+
+
+async def test_a_waiter_who_gave_up_is_no_burden(engine, ledger, history):
+    waiter = asyncio.create_task(engine.wait_for(ledger.size + 1))
+    await asyncio.sleep(0)
+    waiter.cancel()
+    await asyncio.gather(waiter, return_exceptions=True)
+    await history.extend(ledger, 20)
+    await engine.beat()
+    assert engine.position == ledger.size
+
+
+async def test_each_commit_tells_the_ids_that_it_changed(engine, ledger, history):
+    told = []
+    engine.on_changed = told.append
+    start = ledger.size
+    await history.extend(ledger, 40)
+    await engine.beat()
+    expected = {"jobs": set(), "runs": set(), "batches": set()}
+    for event in await ledger.store.scan(start, 1000):
+        kind = event.type.partition(".")[0]
+        if kind != "access":
+            expected[{"job": "jobs", "run": "runs", "batch": "batches"}[kind]].add(event.stream)
+    assert [{table: set(ids) for table, ids in changed.items()} for changed in told] == [expected]
+
+
+# --- versions, strangers, damage --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("raised", PROJECTIONS, ids=TABLES)
+async def test_a_raised_version_rebuilds_just_that_view(engine, ledger, path, raised, monkeypatch):
+    await engine.close()
+    for table in TABLES:
+        change(path, f"UPDATE {table} SET user_id = 'tampered'")
+    monkeypatch.setattr(raised, "version", raised.version + 1)
+    again = Engine(ledger, path)
+    await again.open()
+    await again.close()
+    after = contents(path)
+    tampered = {table: {row[3] for row in after[table]} == {"tampered"} for table in TABLES}
+    assert tampered == {table: table != raised.name for table in TABLES}
+    versions = {name: version for name, version, *_ in after["checkpoints"]}
+    assert versions == {projection.name: projection.version for projection in PROJECTIONS}
+
+
+async def other_ledger(tmp_path, seed, steps):
+    """Another ledger, with a history of its own."""
+    ledger = Ledger.open(tmp_path / f"other-{seed}.db")
+    await ledger.__aenter__()
+    await History(seed).extend(ledger, steps)
+    return ledger
+
+
+@pytest.mark.parametrize("steps", [0, 5, 80, 400])
+async def test_the_views_of_another_ledger_are_noticed_and_made_anew(engine, path, tmp_path, steps):
+    await engine.close()
+    other = await other_ledger(tmp_path, 77, steps)
+    for target in (path, tmp_path / "fresh.db"):
+        views = Engine(other, target)
+        await views.open()
+        await views.close()
+    assert contents(path) == contents(tmp_path / "fresh.db")
+    await other.close()
+
+
+async def test_a_ledger_restored_from_a_backup_gets_views_of_its_own_history(tmp_path, path):
+    first, second = History(5), History(5)
+    sizes = []
+    for history, more, name in ((first, 0, "before"), (second, 60, "after")):
+        async with Ledger.open(tmp_path / f"{name}.db", name="same.example") as ledger:
+            await history.extend(ledger, 100)
+            await history.extend(ledger, more)
+            views = Engine(ledger, path)
+            await views.open()
+            sizes.append(views.position)
+            await views.close()
+    async with Ledger.open(tmp_path / "before.db") as ledger:  # shorter than the views, which are of another history
+        for target in (path, tmp_path / "fresh.db"):
+            views = Engine(ledger, target)
+            await views.open()
+            await views.close()
+    assert sizes[0] < sizes[1]
+    assert contents(path) == contents(tmp_path / "fresh.db")
+
+
+def garbage(path):
+    path.write_bytes(random.Random(1).randbytes(100_000))
+
+
+def nothing(path):
+    path.write_bytes(b"")
+
+
+def a_cut(path):
+    os.truncate(path, path.stat().st_size // 3)
+
+
+def pages_overwritten(path):
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(16_384 * 2)
+        file.write(random.Random(2).randbytes(size - 16_384 * 2))
+
+
+@pytest.mark.parametrize("damage", [garbage, nothing, a_cut, pages_overwritten], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("way", ["open", "rebuild_only"])
+async def test_a_damaged_views_file_is_replaced_and_made_anew(engine, ledger, path, fresh, damage, way):
+    await engine.close()
+    for ending in ("-wal", "-shm"):
+        path.with_name(path.name + ending).unlink(missing_ok=True)
+    damage(path)
+    views = Engine(ledger, path)
+    await getattr(views, way)()
+    await views.close()
+    assert contents(path) == await fresh()
+
+
+# --- several engines on one file --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_two_engines_on_one_file_apply_each_event_once(engine, ledger, history, path, fresh, seed, monkeypatch):
+    chance = random.Random(seed)
+    second = Engine(ledger, path)
+    await second.open()
+    for _ in range(30):
+        await history.extend(ledger, chance.randint(1, 12))
+        monkeypatch.setattr(projections.engine, "BATCH", chance.randint(1, 12))
+        at_work = chance.sample([engine, second, engine, second], chance.randint(1, 4))
+        await asyncio.gather(*(each.beat() for each in at_work))
+    monkeypatch.setattr(projections.engine, "BATCH", 1000)
+    for each in (engine, second):
+        while await each.beat():
+            assert each.position <= ledger.size
+        assert each.position == ledger.size
+    await second.close()
+    assert contents(path) == await fresh()
+
+
+async def test_an_engine_of_one_view_does_not_hold_up_that_of_another(ledger, history, path, fresh):
+    jobs, runs = Engine(ledger, path, [JOBS]), Engine(ledger, path, [RUNS])
+    for each in (jobs, runs):
+        await each.open()
+    await history.extend(ledger, 50)
+    await jobs.beat()
+    assert positions(path) == {"jobs": ledger.size, "runs": 0}
+    await runs.beat()
+    for each in (jobs, runs):
+        await each.close()
+    every = Engine(ledger, path)
+    await every.open()
+    await every.close()
+    assert contents(path) == await fresh()
