@@ -86,7 +86,7 @@ def _load_rows(rows: Sequence[Row | Reject]) -> Work:
                 else:
                     duplicate += _size_of(session, row)
             except LedgerError as error:
-                rejects.append(Reject(row.line, str(error), row.key))
+                rejects.append(Reject(row.line, str(error), _text(row.raw)))
         return Outcome(appended=appended, duplicate=duplicate, rejects=tuple(rejects), lines=len(rows))
 
     return run

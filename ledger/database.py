@@ -33,16 +33,19 @@ def check_place(path: Path, read_only: bool) -> None:
 
 def open_reader(path: Path) -> Any:
     """Open a ledger to read it; nothing is made or written. Raises ``Unreadable``."""
-    connection = engine.connect(path, read_only=True)
     try:
-        _check_format(connection, path)
+        return _open(path, immutable=False)
     except engine.OperationalError:
-        # In a folder that cannot be written, WAL mode needs its shared memory: without a WAL the file is complete.
-        connection.close()
+        # In a folder that cannot be written, WAL mode lacks its shared memory; without a WAL the file is complete.
         wal = path.with_name(f"{path.name}-wal")
-        if wal.exists() and wal.stat().st_size:
+        if not path.is_file() or (wal.exists() and wal.stat().st_size):
             raise
-        connection = engine.connect(path, read_only=True, immutable=True)
+        return _open(path, immutable=True)
+
+
+def _open(path: Path, *, immutable: bool) -> Any:
+    connection = engine.connect(path, read_only=True, immutable=immutable)
+    try:
         _check_format(connection, path)
     except BaseException:
         connection.close()

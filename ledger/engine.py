@@ -60,8 +60,12 @@ def connect(path: Path, *, read_only: bool, immutable: bool = False, cache_mib: 
     mode = "ro" if read_only else "rwc"
     uri = f"{path.resolve().as_uri()}?mode={mode}{'&immutable=1' if immutable else ''}"
     connection = library.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S, cached_statements=256)
-    connection.execute(f"PRAGMA cache_size = -{cache_mib * 1024}")
-    connection.execute("PRAGMA temp_store = MEMORY")
+    try:
+        connection.execute(f"PRAGMA cache_size = -{cache_mib * 1024}")
+        connection.execute("PRAGMA temp_store = MEMORY")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 

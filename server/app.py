@@ -54,6 +54,9 @@ class App:
         self._access_log = logs.access_logger()
         self._prefix = secrets.token_hex(6)
         self._requests = 0
+        self._under_way = 0
+        self._stopping = False
+        self._idle = asyncio.Event()
         self._noticed_at = 0.0
         self._loop_time = asyncio.get_running_loop().time
 
@@ -93,8 +96,31 @@ class App:
         await self.views.close()
         await self.ledger.close()
 
+    async def drain(self, timeout_s: float) -> None:
+        """Answer the requests under way, at most for ``timeout_s``; each connection ends with its answer."""
+        self._stopping = True
+        if self._under_way:
+            self._idle.clear()
+            try:
+                async with asyncio.timeout(timeout_s):
+                    await self._idle.wait()
+            except TimeoutError:
+                log.warning("server.stopped_early", requests_under_way=self._under_way)
+
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
+        self._under_way += 1
+        try:
+            response = await self._handle(request)
+            if self._stopping:
+                response.force_close()
+            return response
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()
+
+    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         started = time.perf_counter()
         exchange = Exchange(self, request, self._request_id(request))
         pattern = ""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from ledger import ids, tokens
-from ledger.errors import NotFound
+from ledger.errors import NotFound, invalid
 from ledger.events import Granted, Recorded, Revoked, Scope, draft
 from ledger.ledger import Ledger
 from ledger.session import Session
 
 DAY_US = 86_400_000_000
+DAYS_MAX = 3650
+"""Ten years: a token for longer than that is one without an end."""
 
 
 async def grant(
@@ -22,6 +24,8 @@ async def grant(
     only_first: bool = False,
 ) -> tuple[str, str]:
     """Put a new token in force; return (token, id). ``only_first``: ("", "") when the ledger ever had one."""
+    if expires_days is not None and not 0 < expires_days <= DAYS_MAX:
+        raise invalid("expires", "must be a number of days above 0", f"up to {DAYS_MAX}")
     token, id = tokens.mint(), ids.make("token")
     now_us = ledger.clock()
     fact = Granted(

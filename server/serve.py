@@ -41,14 +41,17 @@ async def serve(config: Config, say: Callable[[str], None], progress: Progress |
     runner = web.ServerRunner(AppServer(app), shutdown_timeout=config.stop_timeout_s)
     await runner.setup()
     try:
-        await web.TCPSite(runner, config.host, config.port, reuse_address=True).start()
+        site = web.TCPSite(runner, config.host, config.port, reuse_address=True)
+        await site.start()
         await say_first_token(app.ledger, say)
         app.start_beats()
         host, port = runner.addresses[0][:2]
         say(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}")
         await stop.wait()
-    finally:
         log.info("server.stopping")
+        await site.stop()
+        await app.drain(config.stop_timeout_s)
+    finally:
         await runner.cleanup()
         await app.close()
     if fatal:

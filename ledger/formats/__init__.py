@@ -22,7 +22,7 @@ class Move(msgspec.Struct, frozen=True):
 class Row(msgspec.Struct, frozen=True):
     """One record of the source: the resource it is about, and its moves in order.
 
-    ``key`` names the record for ever, so that importing it again adds nothing.
+    ``key`` names the record for ever, so that importing it again adds nothing. ``raw``: the record as it stood.
     """
 
     line: int
@@ -30,6 +30,7 @@ class Row(msgspec.Struct, frozen=True):
     kind: str
     key: str
     moves: tuple[Move, ...]
+    raw: bytes
 
 
 class Reject(msgspec.Struct, frozen=True):

@@ -38,18 +38,18 @@ def parse(lines: Iterable[bytes], source: str) -> Iterator[Row | Reject]:
             fields = text.split(",")
             if len(fields) != COLUMNS:
                 raise ValueError(f"has {len(fields)} columns; a job event has {COLUMNS}")
-            yield _row(number, fields, source)
+            yield _row(number, line, fields, source)
         except ValueError as error:
             yield Reject(number, str(error), text)
 
 
-def _row(number: int, fields: list[str], source: str) -> Row:
+def _row(number: int, line: bytes, fields: list[str], source: str) -> Row:
     time_us = START_US + int(fields[0])
     job, event = fields[2], int(fields[3])
     if not job.isdigit():
         raise ValueError(f"has '{job[:40]}' for a job id")
     moves = (_submit(fields, time_us), Move("pending", time_us, NOTHING)) if event == 0 else (_move(event, time_us),)
-    return Row(number, ids.derive("job", SOURCE, job), "job", f"{SOURCE}:{source}:{number:07d}", moves)
+    return Row(number, ids.derive("job", SOURCE, job), "job", f"{SOURCE}:{source}:{number:07d}", moves, line)
 
 
 def _submit(fields: list[str], time_us: int) -> Move:

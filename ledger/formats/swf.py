@@ -35,12 +35,12 @@ def parse(lines: Iterable[bytes], source: str) -> Iterator[Row | Reject]:
         try:
             if len(fields) != FIELDS:
                 raise ValueError(f"has {len(fields)} fields; a job has {FIELDS}")
-            yield _row(number, fields, start_s, source)
+            yield _row(number, line, fields, start_s, source)
         except (ValueError, OverflowError) as error:
             yield Reject(number, str(error), line.decode("utf-8", "replace").rstrip())
 
 
-def _row(number: int, fields: list[bytes], start_s: int, source: str) -> Row:
+def _row(number: int, line: bytes, fields: list[bytes], start_s: int, source: str) -> Row:
     job = int(fields[0])
     submit, wait, run, requested = (int(float(fields[index])) for index in (1, 2, 3, 8))
     submitted_us = (start_s + submit) * SECOND_US
@@ -62,7 +62,7 @@ def _row(number: int, fields: list[bytes], start_s: int, source: str) -> Row:
     end = _end(int(fields[10]), run, requested)
     if end is not None:
         moves.append(Move(end[0], ended_us, end[1]))
-    return Row(number, ids.derive("job", source, str(job)), "job", f"swf:{source}:{job:09d}", tuple(moves))
+    return Row(number, ids.derive("job", source, str(job)), "job", f"swf:{source}:{job:09d}", tuple(moves), line)
 
 
 def _end(status: int, run: int, requested: int) -> tuple[str, Changed] | None:

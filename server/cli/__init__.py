@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
 
 from ledger.errors import LedgerError
 from server.cli import maintenance, reading, serving, tokens, transfer
+from server.cli.options import clean
 
 EXAMPLES = """
 \b
@@ -19,7 +21,23 @@ Examples:
 """
 
 
-@click.group(epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+class Cli(click.Group):
+    """A group whose commands end quietly when their reader stops listening."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
+        try:
+            result: object = super().invoke(ctx)
+            sys.stdout.flush()
+            return result
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(0)
+
+
+@click.group(
+    cls=Cli, epilog=EXAMPLES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}
+)
 @click.version_option(package_name="jobledger", prog_name="jobledger")
 def cli() -> None:
     """Job Ledger: the history of jobs, runs and batches that can be believed."""
@@ -37,14 +55,13 @@ def main() -> None:
         click.echo("interrupted", err=True)
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        context = getattr(error, "ctx", None)
+        _say(f"{error.format_message().rstrip('.')}. See `{context.command_path if context else 'jobledger'} --help`.")
         sys.exit(2)
-    except LedgerError as error:
-        click.echo(f"jobledger: {error}", err=True)
+    except (LedgerError, OSError) as error:
+        _say(str(error))
         sys.exit(2)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
-    except OSError as error:
-        click.echo(f"jobledger: {error}", err=True)
-        sys.exit(2)
+
+
+def _say(message: str) -> None:
+    click.echo(f"jobledger: {clean(message.strip())}", err=True)

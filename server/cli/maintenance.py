@@ -17,7 +17,7 @@ from ledger.verify import verify as verify_log
 from projections.compare import differences
 from projections.engine import Engine
 from projections.file import views_path
-from server.cli.options import bar, db_option, json_option, run, say_json
+from server.cli.options import bar, clean, db_option, json_option, run, say_json
 
 
 @click.command()
@@ -49,7 +49,7 @@ def verify(db: Path, as_json: bool, views: bool) -> None:
         click.echo(f"root {verdict.root}")
     else:
         for problem in problems:
-            click.echo(f"position {problem['position']}: {problem['problem']}")
+            click.echo(f"position {problem['position']}: {clean(problem['problem'])}")
     sys.exit(0 if ok else 1)
 
 

@@ -57,11 +57,12 @@ def log(db: Path, as_json: bool, id: str) -> None:
         lines = b",".join(cloudevents.encode(event, name) for event in events)
         click.echo(f"[{lines.decode()}]")
         return
-    rows = table("position", "version", "time", "type", "actor", "data")
+    click.echo(f"{'position':>8}  {'version':>7}  {'time':27}  {'type':13}  actor")
     for event in events:
-        row = (event.position, event.version, to_text(event.time), event.type, event.actor, _data(event))
-        rows.add_row(*(clean(each) for each in row))
-    out().print(rows)
+        cells = (f"{event.position:>8}", f"{event.version:>7}", to_text(event.time), f"{event.type:13}", event.actor)
+        click.echo("  ".join(clean(cell) for cell in cells))
+        if event.data != b"{}":
+            click.echo(f"{'':19}{clean(_data(event))}")
 
 
 @click.command()

@@ -11,10 +11,10 @@ from ledger.ids import SYSTEM_USER
 from ledger.ledger import Ledger
 from ledger.tokens import ACCESS_TYPES, Access
 from server.auth import check_scopes
-from server.cli.options import db_option, json_option, out, reading, run, say_json, table
-from server.grants import grant
+from server.cli.options import clean, db_option, json_option, reading, run, say_json
+from server.grants import DAYS_MAX, grant
 from server.grants import revoke as revoke_token
-from server.routes.tokens import DAYS_MAX, show
+from server.routes.tokens import show
 
 
 @click.group()
@@ -64,25 +64,33 @@ async def _load(db: Path) -> Access:
 @db_option
 @json_option
 def list_tokens(db: Path, as_json: bool) -> None:
-    """List the tokens that are not revoked."""
+    """List the tokens that are not revoked.
+
+    \b
+    Example:
+      jobledger token list --json
+    """
     known = [show(each) for each in run(_load(db)).all()]
     if as_json:
         say_json(known)
         return
-    rows = table("id", "user", "scopes", "project", "granted", "expires")
     for each in known:
-        scopes = ",".join(each["scopes"])
-        rows.add_row(
-            each["id"], each["user"], scopes, each["project"] or "", each["granted_at"], each["expires_at"] or "never"
-        )
-    out().print(rows)
+        project = f" in project {each['project']}" if each["project"] else ""
+        until = f", expires {each['expires_at']}" if each["expires_at"] else ""
+        click.echo(clean(f"{each['id']}  {','.join(each['scopes'])}"))
+        click.echo(clean(f"    for {each['user']}{project}, granted {each['granted_at']}{until}"))
 
 
 @token.command()
 @db_option
 @click.argument("token_id")
 def revoke(db: Path, token_id: str) -> None:
-    """Take a token out of force, at once, also for open connections of a running server."""
+    """Take a token out of force, at once, also for open connections of a running server.
+
+    \b
+    Example:
+      jobledger token revoke token-6f9c2a7e-3a52-4c1e-9d52-0f4c9a1b7d11
+    """
     ids.parse(token_id, "token", where="token id")
 
     async def work() -> None:

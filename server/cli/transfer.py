@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import gzip
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from io import BufferedReader
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +16,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ledger import archive, engine
+from ledger import archive, database, engine
 from ledger.errors import Unreadable
 from ledger.formats import Reject
 from ledger.ledger import Ledger
@@ -184,24 +184,27 @@ def backup(db: Path, target: Path) -> None:
     """
     if target.exists():
         raise click.UsageError(f"{target} exists; name a new file.")
-    if not db.exists():
-        raise Unreadable(path=db, reason="there is no such file")
     partial = target.with_name(f"{target.name}.partial")
     partial.unlink(missing_ok=True)
-    os.close(os.open(partial, os.O_WRONLY | os.O_CREAT, 0o600))
-    source = engine.connect(db, read_only=True)
-    copy = engine.connect(partial, read_only=False)
     try:
-        source.backup(copy, pages=4096)
-        copy.execute("PRAGMA journal_mode = DELETE")
-        size = copy.execute("SELECT size FROM head").fetchone()[0]
+        size = _copy(db, partial)
+        partial.replace(target)
+    finally:
+        partial.unlink(missing_ok=True)
+    click.echo(f"{target}: {size:,} events")
+
+
+def _copy(db: Path, target: Path) -> int:
+    """Copy a ledger with SQLite's online backup; return how many events the copy has."""
+    database.check_place(db, read_only=True)
+    engine.touch(target)
+    try:
+        with closing(database.open_reader(db)) as source, closing(engine.connect(target, read_only=False)) as copy:
+            source.backup(copy, pages=4096)
+            copy.execute("PRAGMA journal_mode = DELETE")
+            return int(copy.execute("SELECT size FROM head").fetchone()[0])
     except engine.Error as error:
         raise Unreadable(path=db, reason=str(error)) from error
-    finally:
-        copy.close()
-        source.close()
-    partial.replace(target)
-    click.echo(f"{target}: {size:,} events")
 
 
 COMMANDS = (import_, export, backup)

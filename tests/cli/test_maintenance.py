@@ -62,7 +62,7 @@ def test_an_empty_ledger_is_whole_and_has_the_root_of_nothing(tmp_path):
         ("UPDATE events SET leaf = zeroblob(32) WHERE position = 9", 9),
         ("UPDATE events SET type = 'job.failed' WHERE position = 7", 7),
         ("UPDATE events SET data = NULL, salt = NULL WHERE position = 3", 3),
-        ("DELETE FROM events WHERE position = 5", 6),
+        ("DELETE FROM events WHERE position = 5", 5),
         (f"DELETE FROM events WHERE position = {EVENTS}", EVENTS),
         (f"UPDATE events SET version = 9 WHERE position = {EVENTS}", EVENTS),
     ],

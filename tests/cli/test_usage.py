@@ -88,7 +88,7 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(db, arguments):
     )
     assert (done.code, done.raw) == (2, b"")
     assert "Traceback" not in done.err
-    assert done.err.splitlines()[-1].startswith("Error: ")
+    assert done.err.splitlines()[-1].startswith("jobledger: ")
 
 
 @pytest.mark.parametrize("command", ["log", "show", "replay"])

@@ -138,7 +138,7 @@ def nested(depth, opening=b'{"a":', closing=b"}", middle=b"1"):
 
 
 @pytest.mark.parametrize(("opening", "closing"), [(b'{"a":', b"}"), (b"[", b"]")])
-@pytest.mark.parametrize("depth", [65, 66, 1000, 100_000])
+@pytest.mark.parametrize("depth", [65, 100_000])
 @pytest.mark.parametrize(("method", "path"), WITH_BODY)
 async def test_json_deeper_than_64_is_a_validation_error(admin, method, path, depth, opening, closing):
     check_shape(await admin.request(method, path, data=nested(depth, opening, closing)), 422, "validation_error")
