@@ -131,7 +131,7 @@ def job_filters(params: Params) -> Filters:
     """Return the filters of ``GET /v1/jobs/``."""
     agent = params.text("agent_id")
     return Filters(
-        source_id=params.text("source_id") or params.text("folder_id"),
+        source_id=_source(params),
         active=params.boolean("active"),
         statuses=params.many(("status", "statuses"), statuses("job")),
         agent_ids=None if agent is None else (agent,),
@@ -142,9 +142,16 @@ def job_filters(params: Params) -> Filters:
     )
 
 
+def _source(params: Params) -> str | None:
+    source, folder = params.text("source_id"), params.text("folder_id")
+    if source is not None and folder is not None and source != folder:
+        params.fault("folder_id", "is another name of source_id; they differ")
+    return folder if source is None else source
+
+
 def active_job_filters(params: Params) -> Filters:
     """Return the filters of ``GET /v1/jobs/active``."""
-    return Filters(source_id=params.text("source_id") or params.text("folder_id"))
+    return Filters(source_id=_source(params))
 
 
 def run_filters(params: Params) -> Filters:

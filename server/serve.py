@@ -17,6 +17,9 @@ from server.config import Config
 from server.grants import grant
 from server.protocol import AppServer
 
+BACKLOG = 1024
+"""Connections that may wait to be accepted: a burst of some hundred clients must not run into SYN retries."""
+
 log = structlog.get_logger("server")
 
 
@@ -41,7 +44,7 @@ async def serve(config: Config, say: Callable[[str], None], progress: Progress |
     runner = web.ServerRunner(AppServer(app), shutdown_timeout=config.stop_timeout_s)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, config.host, config.port, reuse_address=True)
+        site = web.TCPSite(runner, config.host, config.port, reuse_address=True, backlog=BACKLOG)
         await site.start()
         await say_first_token(app.ledger, say)
         app.start_beats()

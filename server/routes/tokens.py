@@ -12,6 +12,7 @@ from ledger.errors import NotFound, invalid
 from server.auth import check_scopes
 from server.exchange import Exchange, json_answer
 from server.grants import grant, revoke
+from server.problems import Forbidden
 from server.routing import Route
 
 
@@ -50,7 +51,10 @@ async def create(exchange: Exchange) -> web.Response:
         raise invalid("header Idempotency-Key", "cannot be kept here: a token is shown once, and only its digest stays")
     body = await exchange.body(CreateToken)
     user = exchange.caller.user_id if body.user_id is None else ids.parse(body.user_id, "user", where="user_id")
-    project = None if body.project_id is None else ids.label(body.project_id, "project_id")
+    bound = exchange.caller.project_id
+    project = bound if body.project_id is None else ids.label(body.project_id, "project_id")
+    if bound not in (None, project):
+        raise Forbidden(reason="The token that asks is bound to another project.")
     token, id = await grant(
         exchange.app.ledger,
         user_id=user,

@@ -5,7 +5,9 @@ import pytest
 from ledger import ids
 from tests.server.serving import serving
 
-JOB, RUN, BATCH, TOKEN = (ids.make(kind) for kind in ("job", "run", "job", "token"))
+JOB, RUN, BATCH, TOKEN = (
+    ids.derive(kind, "test", kind + str(n)) for n, kind in enumerate(("job", "run", "job", "token"))
+)
 FINAL = {400, 401, 403, 404, 405, 409, 410, 412, 413, 422}
 
 
