@@ -49,9 +49,14 @@ class Beside:
         self._process.communicate()
 
 
+def _wait_for_end(ended: threading.Event) -> None:
+    sys.stdin.buffer.read()
+    ended.set()
+
+
 async def _fold(db: Path) -> None:
     ended = threading.Event()
-    threading.Thread(target=lambda: (sys.stdin.buffer.read(), ended.set()), daemon=True).start()
+    threading.Thread(target=_wait_for_end, args=(ended,), daemon=True).start()
     async with Ledger.open(db, read_only=True) as ledger:
         engine = Engine(ledger, views_path(db))
         await engine.open(grows=lambda: not ended.is_set())

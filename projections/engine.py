@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from ledger.events import Recorded
 from ledger.leaf import leaf_hash
 from ledger.ledger import Ledger
 from projections.batches import BATCHES
-from projections.file import checkpoints, move, open_or_replace
+from projections.file import NO_CHECKPOINT, checkpoints, drop, move, open_or_replace, replace
 from projections.jobs import JOBS
 from projections.projection import Projection
 from projections.rebuild import BATCH, GROWTH_INTERVAL_S, Progress, Rebuild
@@ -61,8 +62,7 @@ class Engine:
 
         ``grows``: whether somebody still appends much, so that it is worth going on.
         """
-        self._connection = await sqlite.open_async(lambda: open_or_replace(self.path))
-        stale = await self._stale()
+        stale = await self._begin()
         if stale:
             await self.rebuild(stale, progress, grows=grows)
         await self.catch_up(progress)
@@ -72,20 +72,42 @@ class Engine:
 
     async def rebuild_only(self, progress: Progress | None = None) -> int:
         """Open the views file just to rebuild it whole; return how many events were folded."""
+        await self._begin()
+        try:
+            return await self.rebuild(None, progress)
+        except sqlite.DatabaseError as error:
+            if isinstance(error, sqlite.OperationalError):
+                raise
+            await self._replace(error)
+            return await self.rebuild(None, progress)
+
+    async def _begin(self) -> list[Projection]:
         self._connection = await sqlite.open_async(lambda: open_or_replace(self.path))
-        return await self.rebuild(None, progress)
+        try:
+            return await self._stale()
+        except sqlite.DatabaseError as error:
+            if isinstance(error, sqlite.OperationalError):
+                raise
+            await self._replace(error)
+            return await self._stale()
+
+    async def _replace(self, error: Exception) -> None:
+        """Put an empty views file in the place of a damaged one: the log has every word of it."""
+        await self._connection.close()
+        replace(self.path, error)
+        self._connection = await sqlite.open_async(lambda: open_or_replace(self.path))
 
     async def _stale(self) -> list[Projection]:
+        """Return the projections to rebuild; the checkpoints of another log (another ledger, a backup) are dropped."""
         known = await self._connection.run(checkpoints)
         head = await self._ledger.store.head()
         stale = []
         for projection in self._projections:
-            version, position, leaf = known.get(projection.name, (None, 0, b""))
-            if (
-                version != projection.version
-                or not await self._is_of_this_log(position, leaf)
-                or (position == 0 and head.size > REBUILD_WHEN_BEHIND)
-            ):
+            version, position, leaf = known.get(projection.name, NO_CHECKPOINT)
+            if not await self._is_of_this_log(position, leaf):
+                await self._connection.run(partial(drop, name=projection.name))
+                stale.append(projection)
+            elif version != projection.version or (position == 0 and head.size > REBUILD_WHEN_BEHIND):
                 stale.append(projection)
         return stale
 
@@ -173,7 +195,7 @@ class Engine:
 
     def _lowest(self, db: Any) -> int:
         known = checkpoints(db)
-        return min(known[projection.name][1] for projection in self._projections)
+        return min(known.get(projection.name, NO_CHECKPOINT)[1] for projection in self._projections)
 
     def _apply(self, db: Any, batch: list[Recorded]) -> tuple[int, dict[str, list[str]]]:
         changed: dict[str, list[str]] = {}
@@ -186,7 +208,7 @@ class Engine:
             known = checkpoints(db)
             reached = batch[0].position - 1
             for projection in self._projections:
-                position = known[projection.name][1]
+                position = known.get(projection.name, NO_CHECKPOINT)[1]
                 if position < reached:
                     db.execute("ROLLBACK")
                     return position, {}

@@ -36,11 +36,16 @@ def open_or_replace(path: Path) -> Any:
         return _open(path)
     except sqlite.OperationalError:
         raise
-    except sqlite.DatabaseError as error:  # damaged: it is disposable, and the log has every word of it
-        log.warning("views.replaced", path=str(path), error=str(error))
-        for ending in ("", "-wal", "-shm"):
-            Path(f"{path}{ending}").unlink(missing_ok=True)
+    except sqlite.DatabaseError as error:
+        replace(path, error)
         return _open(path)
+
+
+def replace(path: Path, error: Exception) -> None:
+    """Remove a damaged views file: it is disposable, and the log has every word of it."""
+    log.warning("views.replaced", path=str(path), error=str(error))
+    for ending in ("", "-wal", "-shm"):
+        Path(f"{path}{ending}").unlink(missing_ok=True)
 
 
 def _open(path: Path) -> Any:
@@ -57,6 +62,15 @@ def _open(path: Path) -> Any:
 def checkpoints(db: Any) -> dict[str, tuple[int, int, bytes]]:
     """Return version, position and leaf hash at that position of each projection, by its name."""
     return {row[0]: row[1:] for row in db.execute("SELECT name, version, position, leaf FROM projections")}
+
+
+NO_CHECKPOINT = (-1, 0, b"")
+"""Version, position and leaf of a projection that has none."""
+
+
+def drop(db: Any, name: str) -> None:
+    """Drop the checkpoint of a projection, so that nothing of its table counts."""
+    db.execute("DELETE FROM projections WHERE name = ?", (name,))
 
 
 def move(db: Any, projection: Projection, last: Recorded | None) -> None:

@@ -8,6 +8,7 @@ What was read is kept until the views change.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -173,13 +174,16 @@ class Views:
     async def _read_slowly(self, text: str, parameters: dict[str, Any]) -> list[Any]:
         if self._slow is None:
             raise Unavailable(reason="the views are closed")
-        slow = self._slow
+        patience = _Patience(DEADLINE_S)
         try:
-            async with asyncio.timeout(DEADLINE_S):
-                return await slow.run(lambda db: db.execute(text, parameters).fetchall())
-        except TimeoutError:
-            await slow.interrupt()
-            raise Unavailable(reason=f"the query took longer than {DEADLINE_S:g} s; ask for less") from None
+            return await self._slow.run(lambda db: patience.read(db, text, parameters))
+        except sqlite.OperationalError as error:
+            if not patience.is_over():
+                raise
+            reason = f"the query took longer than {DEADLINE_S:g} s; ask for less"
+            raise Unavailable(reason=reason) from error
+        finally:
+            patience.end()  # a caller who went away is not read for any longer
 
     def _break_off(self) -> int:
         self._broken_off = True
@@ -281,6 +285,29 @@ class Views:
         )
         rows = await self.read(text, {**where.parameters, "rank": rank})
         where.add("duration_ns >= :percentile", percentile=rows[0][0] if rows else 0)
+
+
+class _Patience:
+    """How long a read on the thread goes on: until its deadline, or until nobody waits for it."""
+
+    def __init__(self, seconds: float) -> None:
+        self._until = time.monotonic() + seconds
+
+    def is_over(self) -> bool:
+        return time.monotonic() >= self._until
+
+    def end(self) -> None:
+        self._until = 0.0
+
+    def read(self, db: Any, text: str, parameters: dict[str, Any]) -> list[Any]:
+        if self.is_over():
+            return []
+        db.set_progress_handler(self.is_over, STEPS_MAX)
+        try:
+            rows: list[Any] = db.execute(text, parameters).fetchall()
+            return rows
+        finally:
+            db.set_progress_handler(None, 0)
 
 
 def fold_as_of(events: Sequence[Recorded], at: AsOf) -> State | None:

@@ -9,9 +9,9 @@ ROOT = Path(__file__).resolve().parent.parent
 BENCHES = {"retrieve", "lists", "append-many", "append-one", "import", "rebuild", "verify"}
 
 
-def test_every_row_of_the_smallest_size_comes_out_with_a_positive_ratio(tmp_path):
+def test_every_row_of_the_smallest_size_comes_out_with_a_positive_ratio(tmp_path: Path) -> None:
     target = tmp_path / "bench.json"
-    command = [sys.executable, "-m", "scripts.bench", "--size", "small", "--json", target]
+    command = [sys.executable, "-m", "scripts.bench", "--size", "small", "--json", str(target)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

@@ -174,6 +174,17 @@ async def test_a_raised_version_rebuilds_just_that_view(engine, ledger, path, ra
     assert versions == {projection.name: projection.version for projection in PROJECTIONS}
 
 
+async def views_opened(ledger, path):
+    """Open the views of a ledger, which makes them true, and close them."""
+    views = Engine(ledger, path)
+    try:
+        async with asyncio.timeout(5):
+            await views.open()
+    finally:
+        await views.close()
+    return contents(path)
+
+
 async def other_ledger(tmp_path, seed, steps):
     """Another ledger, with a history of its own."""
     ledger = Ledger.open(tmp_path / f"other-{seed}.db")
@@ -186,32 +197,24 @@ async def other_ledger(tmp_path, seed, steps):
 async def test_the_views_of_another_ledger_are_noticed_and_made_anew(engine, path, tmp_path, steps):
     await engine.close()
     other = await other_ledger(tmp_path, 77, steps)
-    for target in (path, tmp_path / "fresh.db"):
-        views = Engine(other, target)
-        await views.open()
-        await views.close()
-    assert contents(path) == contents(tmp_path / "fresh.db")
-    await other.close()
+    try:
+        assert await views_opened(other, path) == await views_opened(other, tmp_path / "fresh.db")
+    finally:
+        await other.close()
 
 
 async def test_a_ledger_restored_from_a_backup_gets_views_of_its_own_history(tmp_path, path):
-    first, second = History(5), History(5)
     sizes = []
-    for history, more, name in ((first, 0, "before"), (second, 60, "after")):
+    for name, more in (("before", 0), ("after", 60)):
         async with Ledger.open(tmp_path / f"{name}.db", name="same.example") as ledger:
+            history = History(5)
             await history.extend(ledger, 100)
             await history.extend(ledger, more)
-            views = Engine(ledger, path)
-            await views.open()
-            sizes.append(views.position)
-            await views.close()
-    async with Ledger.open(tmp_path / "before.db") as ledger:  # shorter than the views, which are of another history
-        for target in (path, tmp_path / "fresh.db"):
-            views = Engine(ledger, target)
-            await views.open()
-            await views.close()
+            await views_opened(ledger, path)
+            sizes.append(ledger.size)
     assert sizes[0] < sizes[1]
-    assert contents(path) == contents(tmp_path / "fresh.db")
+    async with Ledger.open(tmp_path / "before.db") as ledger:  # shorter than the views, which are of another history
+        assert await views_opened(ledger, path) == await views_opened(ledger, tmp_path / "fresh.db")
 
 
 def garbage(path):
@@ -233,16 +236,26 @@ def pages_overwritten(path):
         file.write(random.Random(2).randbytes(size - 16_384 * 2))
 
 
-@pytest.mark.parametrize("damage", [garbage, nothing, a_cut, pages_overwritten], ids=lambda damage: damage.__name__)
-@pytest.mark.parametrize("way", ["open", "rebuild_only"])
-async def test_a_damaged_views_file_is_replaced_and_made_anew(engine, ledger, path, fresh, damage, way):
+SHOWS_AT_ONCE = [garbage, nothing, a_cut]
+"""Damage that opening a file shows; what lies deeper shows when it is read."""
+
+
+@pytest.mark.parametrize(
+    ("way", "damage"),
+    [("open", damage) for damage in SHOWS_AT_ONCE]
+    + [("rebuild_only", damage) for damage in (*SHOWS_AT_ONCE, pages_overwritten)],
+    ids=lambda value: value if isinstance(value, str) else value.__name__,
+)
+async def test_a_damaged_views_file_is_replaced_and_made_anew(engine, ledger, path, fresh, way, damage):
     await engine.close()
     for ending in ("-wal", "-shm"):
         path.with_name(path.name + ending).unlink(missing_ok=True)
     damage(path)
     views = Engine(ledger, path)
-    await getattr(views, way)()
-    await views.close()
+    try:
+        await getattr(views, way)()
+    finally:
+        await views.close()
     assert contents(path) == await fresh()
 
 
