@@ -6,7 +6,7 @@ import asyncio
 import os
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from types import TracebackType
 from typing import Any
 
@@ -132,15 +132,22 @@ class Ledger:
 
     async def execute(self, command: Command, context: Context | None = None) -> Receipt:
         """Run one command by the rules; see ``execute_plan``."""
-        return await self.execute_plan(commands.single(command), context or Context(actor=SYSTEM_USER))
+        plan = commands.single(command)
+        return await self.execute_plan(plan, context or Context(actor=SYSTEM_USER), streams=(command.id,))
 
-    async def execute_plan(self, plan: Plan, context: Context, *, skip_refused: bool = False) -> Receipt:
+    async def execute_plan(
+        self, plan: Plan, context: Context, *, skip_refused: bool = False, streams: Collection[str] = ()
+    ) -> Receipt:
         """Run the commands that a plan names, in one transaction; return once that is durable.
+
+        ``streams``: those it will look up, where known; many callers' are then looked up at once.
 
         Raises ``InvalidTransition`` (recorded once as ``….refused``), ``NotFound``, ``AlreadyExists``,
         ``VersionMismatch``, ``IdempotencyConflict``, ``InvalidInput``, or ``Unavailable``: nothing was recorded.
         """
-        receipt: Receipt = await self.submit(commands.work(plan, context, skip_refused=skip_refused))
+        keys = () if context.key is None else (context.key,)
+        work = commands.work(plan, context, skip_refused=skip_refused)
+        receipt: Receipt = await self._writer.submit(work, streams, keys)
         if receipt.prior is not None:
             return await self._answer_again(receipt.prior, context, skip_refused)
         if receipt.refusal is not None:

@@ -94,12 +94,14 @@ class States:
 
     def __init__(self, size_max: int = STATES_MAX) -> None:
         self.known: dict[str, State] = {}
+        self.head: Head | None = None
         self.salts = Salts()
         self._size_max = size_max
 
     def clear(self) -> None:
         """Forget everything."""
         self.known.clear()
+        self.head = None
 
     def trim(self) -> None:
         """Drop the older half when there are too many."""
@@ -115,7 +117,8 @@ class Session:
         self._source = source
         self._states = states.known
         self._salts = states.salts
-        self._start = source.head()
+        self._start = states.head or source.head()
+        self._kept = states
         self.recorded_us = self._start.recorded_us
         self.now_us = now_us
         self.staged: list[Recorded] = []
@@ -228,7 +231,8 @@ class Session:
         leaves = leaf_hashes(self.staged)
         frontier = self._start.frontier.copy()
         nodes = frontier.extend(leaves)
-        return Sealed(self.staged, leaves, nodes, Head(self.size, self.recorded_us, frontier))
+        self._kept.head = Head(self.size, self.recorded_us, frontier)
+        return Sealed(self.staged, leaves, nodes, self._kept.head)
 
     def _stage(self, event: Recorded, draft: Draft) -> None:
         stream = event.stream

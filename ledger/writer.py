@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from ledger.errors import LedgerError, QueueFull, StoreClosed
 from ledger.events import Recorded
-from ledger.session import Failure, Work
+from ledger.session import Failure, Session, Work
 from ledger.store import Store
 
 QUEUE_MAX = 10_000
 """Works that may wait; at a few thousand commits of hundreds each per second that is well under a second of waiting."""
-BATCH_MAX = 512
-"""Works in one transaction; past a few hundred the fsync is no longer what costs, and a larger batch only delays."""
+BATCH_MAX = 256
+"""Works in one transaction; past that the fsync is no longer what costs, and the next batch can form meanwhile."""
+WORTH_EXPECTING = 8
+"""Works from which on it is cheaper to look up what they need at once."""
+_Waiting = tuple[Work, asyncio.Future[Any], Collection[str], Collection[str]]
 
 
 class Writer:
@@ -35,7 +38,7 @@ class Writer:
         self._now_us = now_us
         self._on_recorded = on_recorded
         self._queue_max = queue_max
-        self._waiting: deque[tuple[Work, asyncio.Future[Any]]] = deque()
+        self._waiting: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._closing = False
         self._task = asyncio.create_task(self._run(), name="ledger-writer")
@@ -45,8 +48,10 @@ class Writer:
         """How many works wait for a transaction."""
         return len(self._waiting)
 
-    async def submit(self, work: Work) -> Any:
+    async def submit(self, work: Work, streams: Collection[str] = (), keys: Collection[str] = ()) -> Any:
         """Run a work in the next transaction and return its answer once that is durable.
+
+        ``streams`` and ``keys``: what it will look up, so that a whole batch is looked up at once.
 
         Raises what the work raised; ``QueueFull``, ``StoreClosed`` or ``StoreFailed`` when nothing was recorded.
         """
@@ -55,7 +60,7 @@ class Writer:
         if len(self._waiting) >= self._queue_max:
             raise QueueFull(reason="the write queue is full", waiting=len(self._waiting), limit=self._queue_max)
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((work, future))
+        self._waiting.append((work, future, streams, keys))
         self._wake.set()
         outcome = await future
         if isinstance(outcome, Failure):
@@ -65,11 +70,11 @@ class Writer:
     async def beat(self) -> None:
         """Commit one transaction for those who wait, and answer each of them."""
         batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), BATCH_MAX))]
-        batch = [(work, future) for work, future in batch if not future.done()]
+        batch = [waiting for waiting in batch if not waiting[1].done()]
         if not batch:
             return
         try:
-            outcomes, events = await self._store.transact([work for work, _ in batch], self._now_us())
+            outcomes, events = await self._store.transact(_works(batch), self._now_us())
         except LedgerError as error:
             _answer_all(batch, Failure(error))
             return
@@ -78,7 +83,7 @@ class Writer:
             raise
         if events:
             self._on_recorded(events)
-        for (_, future), outcome in zip(batch, outcomes, strict=True):
+        for (_, future, _, _), outcome in zip(batch, outcomes, strict=True):
             if not future.done():
                 future.set_result(outcome)
 
@@ -101,7 +106,22 @@ class Writer:
             self._waiting.clear()
 
 
+def _works(batch: list[_Waiting]) -> list[Work]:
+    works = [work for work, _, _, _ in batch]
+    streams = {stream for _, _, streams, _ in batch for stream in streams}
+    if len(streams) < WORTH_EXPECTING:
+        return works
+    keys = [key for _, _, _, keys in batch for key in keys]
+    first = works[0]
+
+    def expecting(session: Session) -> Any:
+        session.expect(streams, keys)
+        return first(session)
+
+    return [expecting, *works[1:]]
+
+
 def _answer_all(batch: Any, outcome: Failure) -> None:
-    for _, future in batch:
+    for _, future, _, _ in batch:
         if not future.done():
             future.set_result(outcome)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +27,8 @@ from projections.resources import COLUMNS, Render, ResourceProjection, state_of
 
 STEPS_MAX = 40_000
 """SQLite VM steps that a read may take on the event loop, about 2 ms; longer ones go to a thread."""
+STEPS = 2_000
+"""Steps between two looks at how long a read has taken; SQLite counts them over all uses of a statement."""
 DEADLINE_S = 20.0
 """How long a read on the thread may take: no request waits longer, and no snapshot pins the WAL longer."""
 ROWS_MAX = 50_000
@@ -72,9 +75,11 @@ class Views:
     def __init__(self, path: Path, streams_of: StreamsOf) -> None:
         self._path = path
         self._streams_of = streams_of
+        self._single = _open(path)
         self._quick = _open(path)
+        self._looks = 0
         self._broken_off = False
-        self._quick.set_progress_handler(self._break_off, STEPS_MAX)
+        self._quick.set_progress_handler(self._break_off, STEPS)
         self._slow: sqlite.Connection | None = None
         self.stamp = 0
         self._rows: dict[str, Row] = {}
@@ -95,6 +100,7 @@ class Views:
 
     async def close(self) -> None:
         """Release the file."""
+        self._single.close()
         self._quick.close()
         if self._slow is not None:
             await self._slow.close()
@@ -112,7 +118,7 @@ class Views:
         if now - self._looked_at < READ_INTERVAL_S:
             return
         self._looked_at = now
-        version = self._quick.execute("PRAGMA data_version").fetchone()[0]
+        version = self._single.execute("PRAGMA data_version").fetchone()[0]
         if version != self._file_version:
             self._file_version = version
             self._rows.clear()
@@ -125,19 +131,20 @@ class Views:
 
     def position(self) -> int:
         """Return how far the views are, from the file."""
-        return int(self._quick.execute("SELECT ifnull(min(position), 0) FROM projections").fetchone()[0])
+        return int(self._single.execute("SELECT ifnull(min(position), 0) FROM projections").fetchone()[0])
 
     def row(self, table: str, id: str) -> Row | None:
         """Return one resource, deleted ones too; None when the views hold none of that id."""
         self.notice()
         row = self._rows.get(id)
         if row is None:
-            found = self._quick.execute(_ROW.format(table), (id,)).fetchone()
+            found = self._single.execute(_ROW.format(table), (id,)).fetchone()
             if found is None:
                 return None
             row = Row(*found)
             if len(self._rows) >= ROWS_MAX:
-                self._rows.clear()
+                for old in list(islice(self._rows, ROWS_MAX // 2)):
+                    del self._rows[old]
             self._rows[id] = row
         return row if _TABLES[row.kind] == table else None
 
@@ -163,7 +170,7 @@ class Views:
 
     async def read(self, text: str, parameters: dict[str, Any]) -> list[Any]:
         """Run a query: at once where it is short, else on a thread, at most ``DEADLINE_S``."""
-        self._broken_off = False
+        self._looks, self._broken_off = 0, False
         try:
             return self._quick.execute(text, parameters).fetchall()  # type: ignore[no-any-return]
         except sqlite.OperationalError:
@@ -186,8 +193,9 @@ class Views:
             patience.end()  # a caller who went away is not read for any longer
 
     def _break_off(self) -> int:
-        self._broken_off = True
-        return 1
+        self._looks += 1
+        self._broken_off = self._looks > STEPS_MAX // STEPS
+        return int(self._broken_off)
 
     async def page(self, query: Query, render: Render | None = None) -> Page:
         """Return one page of a list. ``render``: another shape than the stored one.

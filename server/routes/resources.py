@@ -90,7 +90,7 @@ async def execute(exchange: Exchange, resource: Resource, command: Command, time
     exchange.resource = id
     context = exchange.context(time)
     context = msgspec.structs.replace(context, sees=_sees(exchange, resource))
-    receipt = await exchange.app.ledger.execute_plan(single(command), context)
+    receipt = await exchange.app.ledger.execute_plan(single(command), context, streams=(id,))
     state = state_of(receipt, id)
     is_new = isinstance(command, Create)
     return await exchange.command_answer(
