@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from itertools import islice
+from itertools import islice, takewhile
 from typing import TypeVar
 
 import msgspec
@@ -116,11 +116,10 @@ def _drafts(session: Session, row: Row) -> list[Draft]:
 def _size_of(session: Session, row: Row) -> int:
     """Return how many events a row that is there had led to: back from the one that holds its key to the next key."""
     last = session.find(row.key)
-    size = 0
-    while last is not None and (size == 0 or last.key is None):
-        size += 1
-        last = session.at(row.stream, last.version - 1)
-    return size
+    if last is None:
+        return 0
+    before = reversed(session.stream(row.stream)[: last.version - 1])
+    return 1 + len(list(takewhile(lambda event: event.key is None, before)))
 
 
 def _walk(row: Row, found: str | None) -> list[Draft]:

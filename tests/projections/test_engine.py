@@ -10,6 +10,7 @@ import projections.engine
 from ledger import Ledger
 from ledger import engine as sqlite
 from ledger.errors import Unavailable
+from projections import resources
 from projections.engine import PROJECTIONS, Engine
 from projections.jobs import JOBS
 from projections.runs import RUNS
@@ -141,7 +142,9 @@ async def test_a_waiter_who_gave_up_is_no_burden(engine, ledger, history):
     assert engine.position == ledger.size
 
 
-async def test_each_commit_tells_the_ids_that_it_changed(engine, ledger, history):
+@pytest.mark.parametrize("states_max", [2, 50_000])
+async def test_each_commit_tells_the_ids_that_it_changed(engine, ledger, history, states_max, monkeypatch):
+    monkeypatch.setattr(resources, "STATES_MAX", states_max)
     told = []
     engine.on_changed = told.append
     start = ledger.size
