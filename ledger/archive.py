@@ -12,12 +12,13 @@ import msgspec
 from ledger import cloudevents, ids
 from ledger.bulk import Entry, append_one
 from ledger.decider import admit
+from ledger.entropy import Entropy
 from ledger.errors import IdempotencyConflict, InvalidTransition, LedgerError, NotFound, VersionMismatch, invalid
 from ledger.events import Changed, Created, Draft, Fact, Recorded, draft
 from ledger.formats import Reject, Row, google2011, swf
 from ledger.ids import SYSTEM_USER
 from ledger.ledger import Ledger
-from ledger.session import Salts, Session, Work
+from ledger.session import Session, Work
 from ledger.store import Store
 from ledger.tokens import ACCESS_TYPES
 from ledger.transitions import allowed, chain
@@ -210,8 +211,8 @@ def _entry(event: cloudevents.CloudEvent, now_us: int) -> Entry:
 
 
 def _restore(session: Session, recorded: Recorded, wanted: Draft) -> None:
-    if recorded.salt is None or len(recorded.salt) != Salts.SIZE:
-        raise invalid("salt", f"must be {Salts.SIZE} bytes in hexadecimal")
+    if recorded.salt is None or len(recorded.salt) != Entropy.SIZE:
+        raise invalid("salt", f"must be {Entropy.SIZE} bytes in hexadecimal")
     if recorded.recorded < session.recorded_us and session.size:
         raise invalid("recordedtime", "is before that of the event before it")
     if recorded.key is not None and session.find(recorded.key) is not None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-import uuid
 
+from ledger.entropy import Entropy
 from ledger.errors import invalid
 
 SYSTEM_USER = "user-00000000-0000-4000-8000-000000000000"
@@ -16,12 +16,13 @@ LABEL_SIZE_MAX = 256
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _TYPED = {kind: re.compile(rf"{kind}-{_UUID}").fullmatch for kind in ("job", "run", "user", "token")}
+_entropy = Entropy()
 _LABEL = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+").fullmatch
 
 
 def make(kind: str) -> str:
     """Return a new random id of the kind, such as ``run-6f9c…``."""
-    return f"{kind}-{uuid.uuid4()}"
+    return f"{kind}-{_uuid4(_entropy.take())}"
 
 
 def derive(kind: str, source: str, foreign: str) -> str:
@@ -29,11 +30,15 @@ def derive(kind: str, source: str, foreign: str) -> str:
 
     Importing the same record twice thus names the same stream.
     """
-    raw = bytearray(hashlib.sha256(f"{source}\0{foreign}".encode()).digest()[:16])
-    raw[6] = (raw[6] & 0x0F) | 0x40
-    raw[8] = (raw[8] & 0x3F) | 0x80
+    digest = hashlib.sha256(f"{source}\0{foreign}".encode()).digest()
+    return f"{kind}-{_uuid4(digest[:16])}"
+
+
+def _uuid4(raw: bytes) -> str:
+    """Return 16 bytes as the text of a version 4 UUID (RFC 9562, 5.4): 122 of their bits are kept."""
     text = raw.hex()
-    return f"{kind}-{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    variant = "89ab"[raw[8] >> 4 & 3]
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 
 
 def is_id(text: str, *kinds: str) -> bool:

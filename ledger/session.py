@@ -7,11 +7,11 @@ version, recorded time and salt, folds the states, and seals the staged events i
 from __future__ import annotations
 
 import copy
-import os
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ledger import upcast
+from ledger.entropy import Entropy
 from ledger.errors import LedgerError, invalid
 from ledger.events import TYPES, Draft, Recorded
 from ledger.leaf import leaf_hashes
@@ -69,33 +69,13 @@ class Failure(NamedTuple):
     error: BaseException
 
 
-class Salts:
-    """Random salts, taken from the system a few hundred at a time: one call costs more than its bytes."""
-
-    SIZE = 16
-
-    def __init__(self, entropy: Callable[[int], bytes] = os.urandom, stock: int = 512) -> None:
-        self._entropy = entropy
-        self._stock = stock * self.SIZE
-        self._bytes = b""
-        self._next = 0
-
-    def take(self) -> bytes:
-        """Return the next 16 random bytes."""
-        start = self._next
-        if start >= len(self._bytes):
-            self._bytes, start = self._entropy(self._stock), 0
-        self._next = start + self.SIZE
-        return self._bytes[start : self._next]
-
-
 class States:
     """What a process keeps between transactions: states, cleared when the file changed, and a stock of salts."""
 
     def __init__(self, size_max: int = STATES_MAX) -> None:
         self.known: dict[str, State] = {}
         self.head: Head | None = None
-        self.salts = Salts()
+        self.salts = Entropy()
         self._size_max = size_max
 
     def clear(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import MutableMapping
 from typing import Any, TextIO
@@ -33,8 +34,16 @@ class AccessLogger(structlog.BoundLoggerBase):
     """A structlog logger for one kind of line: encoded at once, without a chain of processors."""
 
     def request(self, line: Access) -> None:
-        """Write the line of a request."""
-        self._logger.msg(_encode(line))
+        """Write the line of a request at the end of this turn of the event loop, with the other lines of the turn."""
+        lines = self._context.setdefault("lines", [])
+        lines.append(_encode(line))
+        if len(lines) == 1:
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        lines = self._context["lines"]
+        self._logger.msg(b"\n".join(lines))
+        lines.clear()
 
 
 def _render(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> bytes:

@@ -1,0 +1,45 @@
+"""Random bytes for ids and salts, taken from the system some hundred pieces at a time: a call costs more than bytes."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+
+
+class Entropy:
+    """A stock of 16-byte pieces of the system's randomness; each is given out once, also when a process forks."""
+
+    SIZE = 16
+
+    def __init__(self, source: Callable[[int], bytes] = os.urandom, stock: int = 512) -> None:
+        self._source = source
+        self._stock = stock * self.SIZE
+        self._bytes = b""
+        self._next = 0
+        _stocks.add(self)
+
+    def take(self) -> bytes:
+        """Return the next 16 random bytes."""
+        start = self._next
+        if start >= len(self._bytes):
+            self._bytes, start = self._source(self._stock), 0
+        self._next = start + self.SIZE
+        return self._bytes[start : self._next]
+
+    def empty(self) -> None:
+        """Throw the stock away."""
+        self._bytes = b""
+        self._next = 0
+
+
+_stocks: weakref.WeakSet[Entropy] = weakref.WeakSet()
+
+
+def _empty_all() -> None:
+    for stock in _stocks:
+        stock.empty()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_empty_all)  # parent and child would give out the same bytes
