@@ -109,44 +109,42 @@ class App:
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request."""
+        started = time.perf_counter()
         self._under_way += 1
         try:
-            response = await self._handle(request)
+            exchange = Exchange(self, request, self._request_id(request))
+            response = await self._answer(exchange)
+            response.headers["X-Request-Id"] = exchange.request_id
             if self._stopping:
                 response.force_close()
+            self._log(exchange, response.status, started)
             return response
         finally:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
 
-    async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        started = time.perf_counter()
-        exchange = Exchange(self, request, self._request_id(request))
-        pattern = ""
-        response: web.StreamResponse
+    async def _answer(self, exchange: Exchange) -> web.StreamResponse:
+        request = exchange.request
         try:
             if self._loop_time() - self._noticed_at > NOTICE_INTERVAL_S:
                 await self._notice()
             if not exchange.target_is_ascii:
                 raise BadRequest(reason="The path or query holds bytes that are no ASCII; escape them with %.")
             route, values = ROUTER.find(request.method, exchange.path)
-            pattern = route.pattern
+            exchange.pattern = route.pattern
             if route.scope is not None:
                 exchange.caller = self._callers.authenticate(request.headers, route.scope)
-            response = await route.handler(exchange, *values)
+            return await route.handler(exchange, *values)
         except LedgerError as error:
-            response = problems.to_response(error, exchange.request_id)
+            return problems.to_response(error, exchange.request_id)
         except ConnectionError:
             raise
         except Exception as error:
-            log.exception("request.failed", request_id=exchange.request_id, route=pattern)
-            response = problems.to_response(error, exchange.request_id)
-        response.headers["X-Request-Id"] = exchange.request_id
-        self._log(exchange, pattern, response.status, started)
-        return response
+            log.exception("request.failed", request_id=exchange.request_id, route=exchange.pattern)
+            return problems.to_response(error, exchange.request_id)
 
-    def _log(self, exchange: Exchange, pattern: str, status: int, started: float) -> None:
+    def _log(self, exchange: Exchange, status: int, started: float) -> None:
         now = time.perf_counter()
         caller = exchange.caller
         self._access_log.request(
@@ -155,7 +153,7 @@ class App:
                 "request",
                 exchange.request_id,
                 exchange.request.method,
-                pattern or ascii(exchange.path[:200]),
+                exchange.pattern or ascii(exchange.path[:200]),
                 exchange.resource,
                 status,
                 caller.user_id if caller.token_id else None,

@@ -43,6 +43,7 @@ class Exchange:
         "body_digest",
         "caller",
         "path",
+        "pattern",
         "query_string",
         "request",
         "request_id",
@@ -60,6 +61,7 @@ class Exchange:
         self.target_is_ascii = target.isascii()
         self.path, _, self.query_string = target.partition("?")
         self.caller = NOBODY
+        self.pattern = ""
         self.resource = ""
         self.body_digest = b""
 

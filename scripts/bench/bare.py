@@ -2,12 +2,13 @@
 
 ``application``: a ``web.Application`` with one route, whose handler returns ``web.Response(body=…,
 content_type="application/json")``. ``server``: a low-level ``web.Server`` with such a handler, without any routing.
-Both run as ours does: a process of its own, uvloop, no access log of aiohttp, the same runner settings.
+Both run as ours does: a process of its own, uvloop, no access log of aiohttp, the same runner and collector settings.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import signal
 import sys
 from pathlib import Path
@@ -15,6 +16,8 @@ from typing import Any
 
 import uvloop
 from aiohttp import web
+
+from server.serve import GC_THRESHOLD
 
 SETTINGS: dict[str, Any] = {"access_log": None, "keepalive_timeout": 75.0, "lingering_time": 2.0}
 """What our server gives its own (``web.ServerRunner``)."""
@@ -27,6 +30,8 @@ async def serve(kind: str, path: str, body: bytes) -> None:
     runner = _application(path, body) if kind == "application" else _server(body)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0, reuse_address=True).start()
+    gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
     print(f"Listening on http://127.0.0.1:{runner.addresses[0][1]}", flush=True)
     await stop.wait()
     await runner.cleanup()
