@@ -20,7 +20,7 @@ from projections.file import views_path
 from server.cli.options import bar, clean, db_option, json_option, run, say_json
 
 
-@click.command()
+@click.command(short_help="Is the record whole and true?")
 @db_option
 @json_option
 @click.option("--views", is_flag=True, help="Also check that the views equal a fresh fold of the log.")
@@ -69,7 +69,7 @@ async def _verify(db: Path) -> Verdict:
         await store.close()
 
 
-@click.command()
+@click.command(short_help="Fold the views anew; readers never wait.")
 @db_option
 @json_option
 def rebuild(db: Path, as_json: bool) -> None:

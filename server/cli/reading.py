@@ -41,7 +41,7 @@ def _data(event: Recorded) -> str:
     return "(erased)" if event.data is None else event.data.decode("utf-8", "replace")
 
 
-@click.command()
+@click.command(short_help="Show every event: what, when, by whom.")
 @db_option
 @json_option
 @click.argument("id")
@@ -65,7 +65,7 @@ def log(db: Path, as_json: bool, id: str) -> None:
             click.echo(f"{'':19}{clean(_data(event))}")
 
 
-@click.command()
+@click.command(short_help="Show it now, or at any point in history.")
 @db_option
 @json_option
 @at_option
@@ -98,7 +98,7 @@ def show(db: Path, as_json: bool, when: str | None, id: str) -> None:
 @at_option
 @click.argument("id")
 def replay(db: Path, as_json: bool, when: str | None, id: str) -> None:
-    """Show the state after each event, and what that event changed.
+    """Show the state after each event, and what changed.
 
     \b
     Example:

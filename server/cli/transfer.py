@@ -172,7 +172,7 @@ async def _export(db: Path, stream: str | None, after: int, file: IO[bytes]) -> 
     file.flush()
 
 
-@click.command()
+@click.command(short_help="Copy the ledger beside running servers.")
 @db_option
 @click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
 def backup(db: Path, target: Path) -> None:
