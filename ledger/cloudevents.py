@@ -11,7 +11,6 @@ from ledger.errors import BadRequest, invalid
 from ledger.events import SCHEMA, TYPES, Draft, Fact, Recorded
 from ledger.upcast import UPCASTS
 
-MEDIA_TYPE = "application/cloudevents+json"
 BATCH_MEDIA_TYPE = "application/cloudevents-batch+json"
 
 

@@ -7,7 +7,6 @@ several processes can share one views file: whoever holds the write lock applies
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -52,7 +51,6 @@ class Engine:
         self._task: asyncio.Task[None] | None = None
         self._connection: sqlite.Connection
         self.position = 0
-        self.applied_us = 0
         self.fault: str | None = None
         self.on_changed: Callable[[dict[str, list[str]]], None] = lambda changed: None
         """Called with the changed ids of each projection after each commit."""
@@ -228,12 +226,15 @@ class Engine:
 
     def _advance(self, position: int, changed: dict[str, list[str]]) -> None:
         self.position = position
-        self.applied_us = time.time_ns() // 1000
         self.fault = None
         self.on_changed(changed)
-        ready = [waiter for waiter in self._waiters if waiter[0] <= position or waiter[1].done()]
-        if ready:
-            self._waiters = [waiter for waiter in self._waiters if waiter not in ready]
-            for _, future in ready:
-                if not future.done():
-                    future.set_result(None)
+        waiting = []
+        for waiter in self._waiters:
+            wanted, future = waiter
+            if future.done():
+                continue
+            if wanted <= position:
+                future.set_result(None)
+            else:
+                waiting.append(waiter)
+        self._waiters = waiting

@@ -8,22 +8,11 @@ import pytest
 from ledger.commands import Context
 from ledger.decider import Change
 from ledger.errors import IdempotencyConflict, InvalidTransition, VersionMismatch
-from tests.ledger.engines import ENGINES, ME, create, log_of, opener, scramble
+from tests.ledger.engines import ME, create, log_of, scramble
 from tests.ledger.histories import ACTOR, START_US, Clock, birth, job, leaf_hash, root
 
 NASTY = ["plain", 'quote " backslash \\ slash /', "é ß 漢字 \u2028\u2029 🦉", "\ufeff\uffff", "\x00\x01\t\n\r\x1f\x7f"]
 LABELS = NASTY[:-1]  # what names somebody or something has no control characters
-
-
-@pytest.fixture(params=ENGINES)
-def open_ledger(request, tmp_path):
-    return opener(request.param, tmp_path)
-
-
-@pytest.fixture
-async def ledger(open_ledger):
-    async with open_ledger() as opened:
-        yield opened
 
 
 # --- numbering --------------------------------------------------------------------------------------------------------
