@@ -217,7 +217,7 @@ def _restore(session: Session, recorded: Recorded, wanted: Draft) -> None:
         raise invalid("recordedtime", "is before that of the event before it")
     if recorded.key is not None and session.find(recorded.key) is not None:
         raise IdempotencyConflict(key=recorded.key)
-    admit(session.state(recorded.stream), recorded.stream, recorded.type, wanted.fact)
+    admit(session.state(recorded.stream), recorded.stream, recorded.type, wanted.fact, session.book)
     session.restore(recorded, wanted)
 
 

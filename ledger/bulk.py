@@ -64,7 +64,7 @@ def append_one(session: Session, entry: Entry) -> tuple[Recorded, bool]:
     if known is not None:
         return known, False
     draft = entry.draft
-    admit(session.state(draft.stream), draft.stream, draft.type, draft.fact)
+    admit(session.state(draft.stream), draft.stream, draft.type, draft.fact, session.book)
     return session.append([draft])[0], True
 
 

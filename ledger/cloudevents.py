@@ -8,7 +8,7 @@ import msgspec
 
 from ledger import jsontext, limits, times
 from ledger.errors import BadRequest, invalid
-from ledger.events import SCHEMA, TYPES, Draft, Fact, Recorded
+from ledger.events import TYPES, Draft, Fact, Recorded
 from ledger.upcast import UPCASTS
 
 BATCH_MEDIA_TYPE = "application/cloudevents-batch+json"
@@ -98,7 +98,7 @@ def fact_of(event: CloudEvent) -> tuple[Fact, bytes]:
     raw = bytes(event.data)
     jsontext.decode(raw, "data")
     compact = msgspec.json.format(raw, indent=-1)
-    schema = SCHEMA if event.schemaversion is None else event.schemaversion
+    schema = info.schema if event.schemaversion is None else event.schemaversion
     try:
         if schema == info.schema:
             return info.decode(compact), compact
@@ -121,7 +121,7 @@ def _lift(type: str, schema: int, compact: bytes) -> Fact:
 def to_draft(event: CloudEvent, *, actor: str, now_us: int) -> Draft:
     """Return the draft that appends what the CloudEvent says; ``actor`` and ``now_us`` where it names none."""
     fact, data = fact_of(event)
-    limits.check(fact)
+    limits.check(fact, event.subject)
     when = now_us if event.time is None else times.from_text(event.time)
     return Draft(
         event.subject,
@@ -132,7 +132,7 @@ def to_draft(event: CloudEvent, *, actor: str, now_us: int) -> Draft:
         data,
         event.idempotencykey,
         event.correlationid,
-        SCHEMA if event.schemaversion is None else event.schemaversion,
+        TYPES[event.type].schema if event.schemaversion is None else event.schemaversion,
     )
 
 

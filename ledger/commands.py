@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from ledger import limits, upcast
-from ledger.decider import Change, Command, Create, Decision, cancel, decide
+from ledger.decider import Change, Command, Create, Decision, admit, cancel, decide
 from ledger.errors import IdempotencyConflict, InvalidTransition, LedgerError, NotFound
-from ledger.events import NOTHING, Changed, Draft, Fact, Recorded, Refused, Request, draft
+from ledger.events import NOTHING, Changed, Draft, Fact, Message, Recorded, Refused, Request, Step, draft
 from ledger.session import Session, Work
 from ledger.state import State
 from ledger.transitions import allowed
@@ -118,6 +118,43 @@ def work(plan: Plan, context: Context, *, skip_refused: bool = False) -> Work:
         )
 
     return run
+
+
+class Note(msgspec.Struct, frozen=True):
+    """A step or a message of a run, and when it happened (microseconds; None: when the context says, or now)."""
+
+    fact: Step | Message
+    time_us: int | None = None
+
+
+def record(run_id: str, notes: Sequence[Note], context: Context) -> Work:
+    """Return the work that appends what happened within a run: all notes or none."""
+
+    def run(session: Session) -> Receipt:
+        if context.key is not None and (prior := session.find(context.key)) is not None:
+            return Receipt(position=prior.position, prior=prior)
+        state = session.state(run_id)
+        if state is None or state.kind != "run" or (context.sees and not context.sees(state)):
+            raise NotFound(what="run", id=run_id)
+        recorded: list[Recorded] = []
+        for number, note in enumerate(notes, 1):
+            made = _noted(run_id, note, context, session.now_us)
+            admit(state, run_id, made.type, note.fact, session.book)
+            if number == len(notes) and context.key is not None:
+                made = _keyed(made, context, len(notes))
+            recorded += session.append([made])
+        state = copy.copy(session.state(run_id))
+        return Receipt(position=session.size, state=state, events=tuple(recorded))
+
+    return run
+
+
+def _noted(run_id: str, note: Note, context: Context, now_us: int) -> Draft:
+    limits.check(note.fact, run_id)
+    said_us = note.time_us if note.time_us is not None else context.time_us
+    name = "run.step" if isinstance(note.fact, Step) else "run.message"
+    when = now_us if said_us is None else said_us
+    return draft(run_id, name, note.fact, time=when, actor=context.actor, correlation=context.correlation)
 
 
 def drafts_of(stream: str, decision: Decision, context: Context, now_us: int) -> list[Draft]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from ledger import ids
+from ledger import ids, steps
 from ledger.errors import (
     AlreadyExists,
     Erased,
@@ -20,7 +20,7 @@ from ledger.errors import (
     VersionMismatch,
     invalid,
 )
-from ledger.events import TYPES, Changed, Created, Deleted, ErrorInfo, Fact, Refused
+from ledger.events import QUIET, TYPES, Changed, Created, Deleted, ErrorInfo, Fact, Refused, Step
 from ledger.state import State
 from ledger.transitions import TERMINAL, allowed, chain
 
@@ -163,11 +163,14 @@ def _refuse(state: State, asked: str, actor: str, by: str | None) -> Decision:
     return Decision(((f"{state.kind}.refused", Refused(asked=asked, found=state.status, by=by)),), refusal)
 
 
-def admit(state: State | None, stream: str, type: str, fact: Fact) -> None:
+def admit(
+    state: State | None, stream: str, type: str, fact: Fact, book: Callable[[str], steps.Book] | None = None
+) -> None:
     """Raise unless an event that somebody brings (bulk append, import) is legal after ``state``.
 
     The same table as for commands: ``AlreadyExists``, ``NotFound`` or ``InvalidTransition``; ``InvalidInput`` when the
-    type does not belong to the stream.
+    type does not belong to the stream; ``Erased`` for what would be said of an erased run. ``book`` gives the statuses
+    of a run's steps.
     """
     info = TYPES[type]
     ids.parse(stream, {"run": "run", "access": "token"}.get(info.kind, "job"), where="subject")
@@ -179,6 +182,10 @@ def admit(state: State | None, stream: str, type: str, fact: Fact) -> None:
     is_gone = state is not None and state.deleted_us is not None and info.verb != "erased"
     if state is None or state.kind != info.kind or is_gone:
         raise NotFound(what=info.kind, id=stream)
+    if type in QUIET and state.erased_position is not None:
+        raise Erased(id=stream, position=state.erased_position)
+    if isinstance(fact, Step) and book is not None:
+        steps.admit(book(stream), fact)
     if info.status is not None:
         if info.status not in allowed(state.kind, state.status):
             raise _illegal(state, info.status)

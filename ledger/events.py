@@ -20,6 +20,7 @@ StopReason = Literal[
     "requires_approval", "context_window_overflow_in_system_prompt",
 ]  # fmt: skip
 Scope = Literal["read", "write", "admin"]
+StepStatus = Literal["pending", "success", "failed", "cancelled"]
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -84,6 +85,77 @@ NOTHING: Final = Changed()
 """What most status changes say beyond their type; shared, so that folds can pass it over."""
 
 
+class TokenUsage(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, forbid_unknown_fields=True):
+    """Tokens of a whole run, for producers that count them there and not by the step. Absent: not reported."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    step_count: int | None = None
+
+
+class RunUpdated(Changed, frozen=True, kw_only=True):
+    """Something else than the status of a run changed. ``usage`` replaces what was said of it before."""
+
+    usage: TokenUsage | None = None
+
+
+class Step(Fact, frozen=True, kw_only=True):
+    """A step of a run began, went on or ended: absent fields stay as they were (the Step of letta-client 1.12.1).
+
+    ``*_ns`` are nanoseconds; ``*_start_ns`` since 1970 UTC. ``provider_request`` and ``provider_response`` are what was
+    sent to the model's provider and what came back. ``feedback`` null takes feedback back.
+    """
+
+    id: str
+    status: StepStatus | None = None
+    agent_id: str | None = None
+    project_id: str | None = None
+    origin: str | None = None
+    provider_id: str | None = None
+    provider_name: str | None = None
+    provider_category: str | None = None
+    model: str | None = None
+    model_handle: str | None = None
+    model_endpoint: str | None = None
+    context_window_limit: int | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    cached_input_tokens: int | None = None
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    prompt_tokens_details: dict[str, Any] | None = None
+    completion_tokens_details: dict[str, Any] | None = None
+    stop_reason: StopReason | None = None
+    error_type: str | None = None
+    error_data: dict[str, Any] | None = None
+    tags: list[str] | None = None
+    tid: str | None = None
+    trace_id: str | None = None
+    request_id: str | None = None
+    feedback: Literal["positive", "negative"] | msgspec.UnsetType | None = msgspec.UNSET
+    step_start_ns: int | None = None
+    step_ns: int | None = None
+    llm_request_start_ns: int | None = None
+    llm_request_ns: int | None = None
+    tool_execution_ns: int | None = None
+    provider_request: dict[str, Any] | None = None
+    provider_response: dict[str, Any] | None = None
+
+
+class Message(Fact, frozen=True, kw_only=True):
+    """Something was said in a run: one part of the LettaMessage union, with every field that it came with.
+
+    Make it with ``ledger.messages``, which checks it.
+    """
+
+    message: msgspec.Raw
+
+
 class Refused(Fact, frozen=True, kw_only=True):
     """Somebody asked for a status that the rules did not allow; nothing changed."""
 
@@ -132,11 +204,13 @@ class TypeInfo(msgspec.Struct, frozen=True):
 
 
 SCHEMA: Final = 1
-"""The version of today's shapes. Raise it per verb in ``_shapes`` when one changes, with an upcast."""
+"""The version of shapes that never changed."""
+_CHANGED_SHAPES: Final = {"run.updated": 2}
+"""The version of the others; each comes with an upcast. run.updated 2: ``usage``."""
 
 _DECODE: Final[dict[type[Fact], Any]] = {
     shape: msgspec.json.Decoder(shape).decode
-    for shape in (Created, Changed, Refused, Deleted, Erased, Granted, Revoked)
+    for shape in (Created, Changed, RunUpdated, Step, Message, Refused, Deleted, Erased, Granted, Revoked)
 }
 
 
@@ -145,16 +219,18 @@ def _shapes() -> dict[str, TypeInfo]:
 
     def add(kind: str, verb: str, status: str | None, shape: type[Fact]) -> None:
         name = f"{kind}.{verb}"
-        found[name] = TypeInfo(name, kind, verb, status, shape, SCHEMA, _DECODE[shape])
+        found[name] = TypeInfo(name, kind, verb, status, shape, _CHANGED_SHAPES.get(name, SCHEMA), _DECODE[shape])
 
     for kind in KINDS:
         for status in LEGAL[kind]:
             if status is not None:
                 add(kind, status, status, Created if status == "created" else Changed)
-        add(kind, "updated", None, Changed)
+        add(kind, "updated", None, RunUpdated if kind == "run" else Changed)
         add(kind, "refused", None, Refused)
         add(kind, "deleted", None, Deleted)
         add(kind, "erased", None, Erased)
+    add("run", "step", None, Step)
+    add("run", "message", None, Message)
     add("access", "granted", None, Granted)
     add("access", "revoked", None, Revoked)
     return found
@@ -162,6 +238,8 @@ def _shapes() -> dict[str, TypeInfo]:
 
 TYPES: Final[dict[str, TypeInfo]] = _shapes()
 """Every event type by its name."""
+QUIET: Final = frozenset({"run.step", "run.message"})
+"""Types that tell what happened within a run: they leave the run, as a resource, as it was."""
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False):
@@ -223,5 +301,6 @@ def draft(
             data = _encode(fact)
         except UnicodeEncodeError as error:
             raise invalid("data", "holds text that is no Unicode") from error
+        jsontext.check_bounds(data, "data", jsontext.DEPTH_MAX + 1)  # a message in it may be as deep as a request
         jsontext.check_long_integers(data, "data")
-    return Draft(stream, type, time, actor, fact, data, key, correlation, SCHEMA)
+    return Draft(stream, type, time, actor, fact, data, key, correlation, TYPES[type].schema)

@@ -1,4 +1,4 @@
-"""Typed ids: ``job-<uuid4>``, ``run-<uuid4>``, ``user-<uuid4>``, ``token-<uuid4>``."""
+"""Typed ids: ``job-<uuid4>``, ``run-<uuid4>``, ``step-<uuid4>``, ``message-<uuid4>``, ``user-…``, ``token-…``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ LABEL_SIZE_MAX = 256
 """Characters of an id that is not ours (agents, conversations, templates); the longest in the real data has 42."""
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_TYPED = {kind: re.compile(rf"{kind}-{_UUID}").fullmatch for kind in ("job", "run", "user", "token")}
+KINDS = ("job", "run", "step", "message", "user", "token")
+_TYPED = {kind: re.compile(rf"{kind}-{_UUID}").fullmatch for kind in KINDS}
 _entropy = Entropy()
 _LABEL = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+").fullmatch
 

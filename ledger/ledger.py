@@ -16,7 +16,7 @@ import structlog
 from ledger import commands, limits
 from ledger import state as states
 from ledger.bulk import Entry, append_one
-from ledger.commands import Context, Plan, Receipt
+from ledger.commands import Context, Note, Plan, Receipt
 from ledger.decider import Command
 from ledger.errors import NotFound, StoreFailed, invalid
 from ledger.events import TYPES, Recorded, draft
@@ -145,14 +145,23 @@ class Ledger:
         Raises ``InvalidTransition`` (recorded once as ``….refused``), ``NotFound``, ``AlreadyExists``,
         ``VersionMismatch``, ``IdempotencyConflict``, ``InvalidInput``, or ``Unavailable``: nothing was recorded.
         """
-        keys = () if context.key is None else (context.key,)
-        work = commands.work(plan, context, skip_refused=skip_refused)
-        receipt: Receipt = await self._writer.submit(work, streams, keys)
+        receipt = await self._submit(commands.work(plan, context, skip_refused=skip_refused), context, streams)
         if receipt.prior is not None:
             return await self._answer_again(receipt.prior, context, skip_refused)
         if receipt.refusal is not None:
             receipt.refusal.facts["position"] = receipt.position
             raise receipt.refusal
+        return receipt
+
+    async def record(self, run_id: str, notes: Sequence[Note], context: Context | None = None) -> Receipt:
+        """Append steps and messages of a run, all or none; return once that is durable. Raises as ``execute_plan``."""
+        context = context or Context(actor=SYSTEM_USER)
+        receipt = await self._submit(commands.record(run_id, notes, context), context, (run_id,))
+        return receipt if receipt.prior is None else await self._answer_again(receipt.prior, context, False)
+
+    async def _submit(self, work: Work, context: Context, streams: Collection[str]) -> Receipt:
+        keys = () if context.key is None else (context.key,)
+        receipt: Receipt = await self._writer.submit(work, streams, keys)
         return receipt
 
     async def _answer_again(self, prior: Recorded, context: Context, skip_refused: bool) -> Receipt:
@@ -183,7 +192,7 @@ class Ledger:
             fact = msgspec.convert(data, TYPES[type].shape)
         except msgspec.ValidationError as error:
             raise invalid("data", str(error)) from error
-        limits.check(fact)
+        limits.check(fact, stream)
         when = self.clock() if time_us is None else time_us
         wanted = draft(stream, type, fact, time=when, actor=label(actor, "actor"), key=key and label(key, "key"))
         entry = Entry(wanted, expected_version, is_timed=time_us is not None)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from ledger import ids
+import msgspec
+
+from ledger import ids, messages, times
 from ledger.errors import invalid
-from ledger.events import Changed, Created, Fact
+from ledger.events import Changed, Created, Fact, Message, RunUpdated, Step
 
 URL_SIZE_MAX = 2048
 """Characters of a callback URL."""
@@ -14,9 +16,33 @@ DURATION_MAX_NS = 2**63 - 1
 """What SQLite and clients hold in an integer; 292 years."""
 
 
-def check(fact: Fact) -> None:
-    """Raise ``InvalidInput`` for a value that no resource can have."""
-    if isinstance(fact, Changed):
+TAGS_MAX = 100
+"""Tags of a step."""
+_STEP_TEXTS = (
+    "agent_id", "project_id", "origin", "provider_id", "provider_name", "provider_category", "model", "model_handle",
+    "model_endpoint", "error_type", "tid", "trace_id", "request_id",
+)  # fmt: skip
+_COUNTS = (
+    "context_window_limit", "prompt_tokens", "completion_tokens", "total_tokens", "cached_input_tokens",
+    "cache_write_tokens", "reasoning_tokens",
+)  # fmt: skip
+_STEP_TIMES = ("step_start_ns", "step_ns", "llm_request_start_ns", "llm_request_ns", "tool_execution_ns")
+_DETAILS = ("cached_tokens", "cache_read_tokens", "cache_creation_tokens", "reasoning_tokens")
+TOKENS_MAX = 10**12
+"""Tokens of one step: far beyond any model, and sums over millions of steps still fit in 64 bits."""
+TEXT_SIZE_MAX = 1024
+"""Characters of the name of a model, an endpoint, an error type."""
+
+
+def check(fact: Fact, stream: str | None = None) -> None:
+    """Raise ``InvalidInput`` for a value that no resource can have. ``stream``: whose event it is to be."""
+    if isinstance(fact, Message):
+        messages.check(bytes(fact.message), run_id=stream)
+    elif isinstance(fact, Step):
+        _check_step(fact)
+    elif isinstance(fact, Changed):
+        if isinstance(fact, RunUpdated) and fact.usage is not None:
+            _check_counts(fact.usage, (*_COUNTS[1:], "step_count"), "usage.")
         _check_duration(fact.ttft_ns, "ttft_ns")
         _check_duration(fact.total_duration_ns, "total_duration_ns")
         _check_label(fact.agent_id, "agent_id")
@@ -27,6 +53,41 @@ def check(fact: Fact) -> None:
         _check_callback_url(fact.callback_url)
         if fact.timeout_s is not None and not 0 < fact.timeout_s <= TIMEOUT_MAX_S:
             raise invalid("timeout_s", "must be a number of seconds above 0", f"up to {TIMEOUT_MAX_S:g}")
+
+
+def _check_step(step: Step) -> None:
+    ids.parse(step.id, "step", where="step id")
+    for name in _STEP_TEXTS:
+        text = getattr(step, name)
+        if text is not None and not (0 < len(text) <= TEXT_SIZE_MAX and text.isprintable()):
+            raise invalid(name, f"must have 1 to {TEXT_SIZE_MAX} printable characters")
+    _check_counts(step, _COUNTS)
+    for name in _STEP_TIMES:
+        _check_duration(getattr(step, name), name)
+    for name in ("prompt_tokens_details", "completion_tokens_details"):
+        _check_details(getattr(step, name), name)
+    for name in ("step_start_ns", "llm_request_start_ns"):
+        if (start := getattr(step, name)) is not None:
+            times.check_range(start // 1000, name)
+    if step.tags is not None and len(step.tags) > TAGS_MAX:
+        raise invalid("tags", f"are more than {TAGS_MAX}", f"at most {TAGS_MAX}")
+    for tag in step.tags or ():
+        ids.label(tag, "tags")
+
+
+def _check_counts(counted: msgspec.Struct, names: tuple[str, ...], where: str = "") -> None:
+    for name in names:
+        _check_count(getattr(counted, name), where + name)
+
+
+def _check_count(value: object, where: str) -> None:
+    if value is not None and not (type(value) is int and 0 <= value <= TOKENS_MAX):
+        raise invalid(where, "must be an integer from 0", f"0 to {TOKENS_MAX}")
+
+
+def _check_details(details: dict[str, object] | None, where: str) -> None:
+    for name in _DETAILS if details else ():
+        _check_count((details or {}).get(name), f"{where}.{name}")
 
 
 def _check_label(value: str | None, name: str) -> None:

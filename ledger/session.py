@@ -10,17 +10,19 @@ import copy
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from ledger import upcast
+from ledger import steps
 from ledger.entropy import Entropy
 from ledger.errors import LedgerError, invalid
-from ledger.events import TYPES, Draft, Recorded
+from ledger.events import TYPES, Draft, Recorded, Step
 from ledger.leaf import leaf_hashes
 from ledger.merkle import Frontier
-from ledger.state import State, evolve
+from ledger.state import State, evolve, fact_of
 from ledger.times import TIME_MAX_US, TIME_MIN_US, check_range
 
 STATES_MAX = 20_000
 """States that a process keeps between transactions, about 1 KiB each; beyond it the older half is dropped."""
+BOOKS_MAX = 1_000
+"""Runs whose steps a process keeps between transactions, about 100 bytes a step; beyond it all are dropped."""
 
 
 class Head(NamedTuple):
@@ -74,6 +76,7 @@ class States:
 
     def __init__(self, size_max: int = STATES_MAX) -> None:
         self.known: dict[str, State] = {}
+        self.books: dict[str, steps.Book] = {}
         self.head: Head | None = None
         self.salts = Entropy()
         self._size_max = size_max
@@ -81,6 +84,7 @@ class States:
     def clear(self) -> None:
         """Forget everything."""
         self.known.clear()
+        self.books.clear()
         self.head = None
 
     def trim(self) -> None:
@@ -88,6 +92,8 @@ class States:
         if len(self.known) > self._size_max:
             for stream in list(self.known)[: len(self.known) // 2]:
                 del self.known[stream]
+        if len(self.books) > BOOKS_MAX:
+            self.books.clear()
 
 
 class Session:
@@ -126,7 +132,7 @@ class Session:
         state = self._states.get(stream)
         if state is None and stream not in self._versions:
             for event in self._source.stream(stream):
-                state = evolve(state, event, upcast.fact(event))
+                state = evolve(state, event, fact_of(event))
                 self._versions[stream] = event.version
             if state is not None:
                 self._states[stream] = state
@@ -153,6 +159,13 @@ class Session:
     def stream(self, stream: str) -> list[Recorded]:
         """Return all events of a stream, staged ones included."""
         return self._source.stream(stream) + [event for event in self.staged if event.stream == stream]
+
+    def book(self, run: str) -> steps.Book:
+        """Return the statuses of a run's steps as of now in this transaction; only look at it, do not change it."""
+        book = self._kept.books.get(run)
+        if book is None:
+            book = self._kept.books[run] = steps.fold(self.stream(run))
+        return book
 
     def append(self, drafts: Sequence[Draft]) -> list[Recorded]:
         """Stage events at the end of the log, all or none; they are recorded when the transaction commits.
@@ -223,6 +236,8 @@ class Session:
         if event.key is not None:
             self._keys[event.key] = event
         self._versions[stream] = event.version
+        if isinstance(draft.fact, Step) and stream in self._kept.books:
+            steps.enter(self._kept.books[stream], draft.fact)
         if TYPES[event.type].kind != "access":
             evolved = evolve(state, event, draft.fact)
             if evolved is not None:
@@ -235,6 +250,7 @@ class Session:
         dropped = self.staged[mark:]
         del self.staged[mark:]
         for event in reversed(dropped):
+            self._kept.books.pop(event.stream, None)
             self._versions[event.stream] = event.version - 1
         for stream, state in self._undo.items():
             if state is None:

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from ledger import upcast
-from ledger.events import NOTHING, TYPES, Changed, Created, Fact, Recorded, Refused
+from ledger.events import NOTHING, QUIET, TYPES, Changed, Created, Fact, Recorded, Refused, RunUpdated
 from ledger.times import TIME_MAX_US
 from ledger.transitions import TERMINAL
 
@@ -25,6 +25,7 @@ class State(msgspec.Struct, gc=False):
     ``version`` is the stream's; ``etag`` is the version of the last event that changed the resource.
     ``effective_us`` is the latest ``time`` so far: an event takes effect no earlier than those before it,
     so that a producer's clock that jumps back cannot reorder a history (contract 3, As of).
+    ``usage``: of a whole run, as its producer told it, the JSON of a ``TokenUsage``.
     """
 
     created_position: int
@@ -58,6 +59,7 @@ class State(msgspec.Struct, gc=False):
     erased_position: int | None = None
     created_by: str = ""
     updated_by: str = ""
+    usage: bytes | None = None
     ttft_ns: int | None = None
     callback_url: str | None = None
     callback_sent_us: int | None = None
@@ -99,8 +101,8 @@ def evolve(state: State | None, event: Recorded, fact: Fact | None) -> State | N
         state.effective_us = time_us
     else:
         time_us = state.effective_us
-    if apply is _refuse:
-        _refuse(state, event, fact)
+    if apply is _refuse or apply is _note:
+        apply(state, event, fact)
         return state
     state.etag = event.version
     state.changed_us = time_us
@@ -170,6 +172,16 @@ def _change(state: State, event: Recorded, fact: Fact | None) -> None:
         state.duration_ns = fact.total_duration_ns
 
 
+def _update(state: State, event: Recorded, fact: Fact | None) -> None:
+    _change(state, event, fact)
+    if isinstance(fact, RunUpdated) and fact.usage is not None:
+        state.usage = msgspec.json.encode(fact.usage)
+
+
+def _note(state: State, event: Recorded, fact: Fact | None) -> None:
+    """Steps and messages have views of their own; of the run they move nothing but its version and time."""
+
+
 def _refuse(state: State, event: Recorded, fact: Fact | None) -> None:
     if isinstance(fact, Refused):
         state.refused |= {(event.actor, fact.asked)}
@@ -187,7 +199,9 @@ _Fold = Callable[[State, Recorded, Fact | None], None]
 _VERBS: dict[str, _Fold] = {
     "pending": _pend,
     "running": _start,
-    "updated": _change,
+    "updated": _update,
+    "step": _note,
+    "message": _note,
     "refused": _refuse,
     "deleted": _delete,
     "erased": _erase,
@@ -198,12 +212,17 @@ _FOLDS: dict[str, tuple[_Fold | None, str | None]] = {
 }
 
 
+def fact_of(event: Recorded) -> Fact | None:
+    """Return what ``evolve`` needs of an event's data: nothing of a step or a message, which may be long."""
+    return None if event.type in QUIET else upcast.fact(event)
+
+
 def fold(events: Iterable[Recorded], until: Callable[[State], bool] | None = None) -> State | None:
     """Fold a stream's events in order. ``until`` is asked after each one; when true, that event no longer counts."""
     state: State | None = None
     for event in events:
         before = copy.copy(state) if until else None
-        state = evolve(state, event, upcast.fact(event))
+        state = evolve(state, event, fact_of(event))
         if until and state is not None and until(state):
             return before
     return state

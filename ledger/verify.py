@@ -103,9 +103,9 @@ class Verifier:
 
     def _check_other(self, event: Recorded, verb: str, status: str | None) -> str | None:
         if status is None:
-            self._tell(event.position, f"{event.stream} was {verb} before it was created")
+            self._tell(event.position, f"{event.type} of {event.stream} stands before its creation")
         elif status == "deleted" and verb != "erased":
-            self._tell(event.position, f"{event.stream} was {verb} after it was deleted")
+            self._tell(event.position, f"{event.type} of {event.stream} stands after its deletion")
         if verb == "erased":
             self.unexplained.pop(event.stream, None)
         return "deleted" if verb == "deleted" else status

@@ -11,6 +11,7 @@ from ledger import engine as sqlite
 from ledger.ledger import Ledger
 from projections.engine import PROJECTIONS, Engine
 from projections.file import views_path
+from projections.projection import Projection
 
 DIFFERENCES_MAX = 100
 
@@ -43,14 +44,16 @@ def _compare(views: Path, fresh: Path) -> list[tuple[int, str]]:
                 ("main", "fresh", "is not in a fresh fold"),
                 ("fresh", "main", "is not in the views"),
             ):
-                found += _missing(connection, f"{kept}.{projection.name}", f"{made}.{projection.name}", what)
+                found += _missing(connection, projection, kept, made, what)
         return sorted(found)[:DIFFERENCES_MAX]
     finally:
         connection.close()
 
 
-def _missing(connection: Any, one: str, other: str, what: str) -> list[tuple[int, str]]:
+def _missing(connection: Any, projection: Projection, one: str, other: str, what: str) -> list[tuple[int, str]]:
+    table = projection.name
     rows = connection.execute(
-        f"SELECT changed_position, id FROM (SELECT * FROM {one} EXCEPT SELECT * FROM {other}) LIMIT {DIFFERENCES_MAX}"
+        f"SELECT {projection.place}, {projection.subject} "
+        f"FROM (SELECT * FROM {one}.{table} EXCEPT SELECT * FROM {other}.{table}) LIMIT {DIFFERENCES_MAX}"
     )
     return [(position or 0, f"the row of {id} as it stands {what}") for position, id in rows]

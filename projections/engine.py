@@ -22,18 +22,18 @@ from ledger.ledger import Ledger
 from projections.batches import BATCHES
 from projections.file import NO_CHECKPOINT, checkpoints, drop, move, open_or_replace, replace
 from projections.jobs import JOBS
+from projections.messages import MESSAGES
 from projections.projection import Projection
 from projections.rebuild import BATCH, GROWTH_INTERVAL_S, Progress, Rebuild
 from projections.runs import RUNS
+from projections.steps import STEPS
+from projections.tools import TOOLS
 
-PROJECTIONS: tuple[Projection, ...] = (JOBS, RUNS, BATCHES)
+PROJECTIONS: tuple[Projection, ...] = (JOBS, RUNS, BATCHES, STEPS, MESSAGES, TOOLS)
 REBUILD_WHEN_BEHIND = 50_000
 """Events missing from an empty view from which on a rebuild (indexes made at the end) is faster than catching up."""
 RETRY_S = 1.0
 """Wait after a failed application of events before the next try."""
-
-log = structlog.get_logger("projections")
-
 
 log = structlog.get_logger("projections")
 

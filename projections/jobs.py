@@ -66,4 +66,4 @@ def render(state: State) -> bytes:
     )
 
 
-JOBS = ResourceProjection("jobs", "job", 1, render)
+JOBS = ResourceProjection("jobs", "job", 2, render)

@@ -15,6 +15,10 @@ class Projection(Protocol):
     version: int
     types: frozenset[str]
     """The event types that it folds; only these are given to it."""
+    place: str
+    """The column that holds the log position of a row's last change."""
+    subject: str
+    """The column that names what a row is about."""
 
     def create(self, db: Any, table: str) -> None:
         """Create the table under the given name, without indexes: a rebuild fills it first."""
@@ -42,5 +46,5 @@ class Projection(Protocol):
         """
 
 
-class Memory(dict[str, Any]):
+class Memory(dict[Any, Any]):
     """States that a projection keeps between batches, so as not to read them back; may be cleared at any time."""

@@ -11,9 +11,8 @@ from typing import Any
 
 import msgspec
 
-from ledger import upcast
-from ledger.events import TYPES, Recorded
-from ledger.state import State, evolve
+from ledger.events import QUIET, TYPES, Recorded
+from ledger.state import State, evolve, fact_of
 from ledger.times import from_text
 from projections.projection import Memory
 
@@ -54,6 +53,7 @@ class ResourceProjection:
         self.render = render
         self._indexes = (*_INDEXES, *indexes)
         self.types = frozenset(name for name, info in TYPES.items() if info.kind == kind)
+        self.place, self.subject = "changed_position", "id"
 
     def create(self, db: Any, table: str) -> None:
         """See ``Projection.create``."""
@@ -83,18 +83,21 @@ class ResourceProjection:
         self._recall(db, table, events, memory, births)
         created: dict[str, State] = {}
         changed: dict[str, State] = {}
-        fact = upcast.fact
+        noted: dict[str, State] = {}
         for event in events:
             stream = event.stream
             known = memory.get(stream)
-            state = evolve(known, event, fact(event))
+            state = evolve(known, event, fact_of(event))
             if state is None:
                 continue
             if known is None:
                 memory[stream] = created[stream] = state
+            elif event.type in QUIET:
+                noted[stream] = state
             elif stream not in created:
                 changed[stream] = state
         self._write(db, table, created, changed)
+        _note(db, table, [state for id, state in noted.items() if id not in created and id not in changed])
         if len(memory) > STATES_MAX:
             for stream in list(islice(memory, len(memory) // 2)):
                 del memory[stream]
@@ -140,6 +143,13 @@ class ResourceProjection:
         return msgspec.structs.astuple(state)[:_WIDTH] + last
 
 
+def _note(db: Any, table: str, states: Sequence[State]) -> None:
+    """Write what steps and messages move of their run; its wire bytes stay."""
+    if states:
+        rows = [(state.version, state.effective_us, state.created_position) for state in states]
+        db.executemany(f"UPDATE {table} SET version = ?, effective_us = ? WHERE created_position = ?", rows)
+
+
 class _Wire(msgspec.Struct):
     """What of a state only the wire bytes hold."""
 
@@ -173,6 +183,8 @@ def _declaration(name: str) -> str:
         return "created_position INTEGER PRIMARY KEY"  # rows stand in the order of creation, as lists read them
     if name == "wire":
         return "wire BLOB NOT NULL"
+    if name == "usage":
+        return "usage BLOB"
     if name == "timeout_s":
         return "timeout_s REAL"
     return f"{name} {'TEXT' if name in _TEXT else 'INTEGER'}"

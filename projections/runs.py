@@ -65,7 +65,7 @@ def render(state: State) -> bytes:
 RUNS = ResourceProjection(
     "runs",
     "run",
-    1,
+    2,
     render,
     (
         ("conversation", "(conversation_id, created_us, id)", "conversation_id IS NOT NULL"),

@@ -29,7 +29,20 @@ VALUES = {
     "stop_reason": "llm_api_error", "ttft_ns": 123_456_789, "total_duration_ns": 2**62,
     "error": {"type": "ValueError", "message": "no\nsuch tool", "traceback": "Traceback …"}, "asked": "expired",
     "found": "created", "reason": "asked for", "scopes": ["read", "write", "admin"], "token_sha256": "cd" * 32,
-    "expires_us": START_US + 1,
+    "expires_us": START_US + 1, "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 10**12,
+    "cached_input_tokens": 0, "cache_write_tokens": 4, "reasoning_tokens": 5, "step_count": 6},
+    "id": "step-00000000-0000-4000-8000-00000000c001", "status": "failed", "origin": "web", "provider_id": "provider-1",
+    "provider_name": "öpenai", "provider_category": "base", "model": "gpt-1", "model_handle": "öpenai/gpt-1",
+    "model_endpoint": "https://example.com/v1", "context_window_limit": 8192, "prompt_tokens": 11,
+    "completion_tokens": 12, "total_tokens": 23, "cached_input_tokens": 3, "cache_write_tokens": 4,
+    "reasoning_tokens": 5, "prompt_tokens_details": {"cached_tokens": 3, "cache_creation_tokens": 4},
+    "completion_tokens_details": {"reasoning_tokens": 5}, "error_type": "RateLimit", "error_data": {"message": "429"},
+    "tags": ["ä", "b"], "tid": "tid-1", "trace_id": "trace-1", "request_id": "req-1", "feedback": "negative",
+    "step_start_ns": START_US * 1000, "step_ns": 10**9, "llm_request_start_ns": START_US * 1000 + 5,
+    "llm_request_ns": 9 * 10**8, "tool_execution_ns": 10**6, "provider_request": {"model": "gpt-1"},
+    "provider_response": {"choices": []},
+    "message": {"id": "message-00000000-0000-4000-8000-00000000d001", "message_type": "assistant_message",
+                "date": "2020-09-13T12:26:40Z", "content": "é \U0001f989", "mine": [1.50, None]},
 }  # fmt: skip
 """A value for each field of every shape; a new field needs one here."""
 
@@ -47,7 +60,7 @@ def read(path):
 def fields_of(info):
     """The fields that an event of the type can fill: a stop reason goes with an end only."""
     named = [field.name for field in msgspec.structs.fields(info.shape)]
-    return [name for name in named if name != "stop_reason" or info.status in TERMINAL]
+    return [name for name in named if name != "stop_reason" or info.status in TERMINAL or info.verb == "step"]
 
 
 def lives(missing):
@@ -66,7 +79,7 @@ def data_of(info):
     values = {name: VALUES[name] for name in fields_of(info)}
     if info.status == "cancelled":
         values["stop_reason"] = "cancelled"
-    return msgspec.json.encode(msgspec.convert(values, info.shape))
+    return msgspec.json.encode(info.decode(msgspec.json.encode(values)))
 
 
 def add(schema, missing):

@@ -10,12 +10,12 @@ import uuid
 from collections.abc import Iterator
 from functools import partial
 
-from ledger import Ledger, commands
-from ledger.commands import Context
+from ledger import Ledger, commands, messages
+from ledger.commands import Context, Note
 from ledger.decider import Change, Command, Create, Delete, Expire, cancel
 from ledger.errors import LedgerError
-from ledger.events import Changed, Created, ErrorInfo, Granted, draft
-from ledger.session import Session
+from ledger.events import Changed, Created, ErrorInfo, Granted, RunUpdated, Step, TokenUsage, draft
+from ledger.session import Session, Work
 from ledger.transitions import STOP_REASONS, TERMINAL, statuses
 
 START_US = 1_700_000_000_000_000
@@ -32,6 +32,7 @@ class History:
         self.chance = random.Random(seed)
         self.now_us = START_US
         self.ids: list[str] = []
+        self.steps: list[str] = []
 
     async def extend(self, ledger: Ledger, steps: int) -> None:
         """Take so many steps, a few in each transaction; what the rules refuse is a step too."""
@@ -44,11 +45,62 @@ class History:
         for _ in range(count):
             context = Context(actor=self.chance.choice(USERS), time_us=self._time())
             try:
-                commands.work(self._plan(), context)(session)
+                self._work(context)(session)
             except LedgerError:
                 continue  # nothing of it was staged: single commands and new batches fail at once or not at all
             if self.chance.random() < 0.05:
                 session.append([self._grant()])
+
+    def _work(self, context: Context) -> Work:
+        runs = [id for id in self.ids if id.startswith("run")]
+        if runs and self.chance.random() < 0.3:
+            notes = [self._note() for _ in range(self.chance.randint(1, 3))]
+            return commands.record(self.chance.choice(runs), notes, context)
+        return commands.work(self._plan(), context)
+
+    def _note(self) -> Note:
+        when = self.chance.choice([None, self.now_us + self.chance.randint(-DAY_US, DAY_US)])
+        return Note(self._step() if self.chance.random() < 0.5 else messages.record(self._message())[0], when)
+
+    def _step(self) -> Step:
+        """A new step, or more about one that some run may have: half of them fail, as that is another run's."""
+        if not self.steps or self.chance.random() < 0.5:
+            self.steps.append(f"step-{uuid.UUID(int=self.chance.getrandbits(128))}")
+        facts: dict[str, object] = {
+            "status": self.chance.choice(["pending", "success", "failed", "cancelled"]),
+            "model": self.chance.choice(["gpt-1", "öwl"]),
+            "agent_id": self.chance.choice(AGENTS),
+            "prompt_tokens": self.chance.randrange(9),
+            "total_tokens": self.chance.randrange(99),
+            "prompt_tokens_details": {"cached_tokens": self.chance.choice([None, 3]), "cache_read_tokens": 4},
+            "completion_tokens_details": {"reasoning_tokens": 5},
+            "error_data": {"deep": [{"er": None}]},
+            "tags": ["a", "b"],
+            "feedback": self.chance.choice(["positive", None]),
+            "step_ns": self.chance.randrange(10**9),
+        }
+        said = {name: value for name, value in facts.items() if self.chance.random() < 0.4}
+        return Step(id=self.chance.choice(self.steps[-3:]), **said)  # type: ignore[arg-type]
+
+    def _message(self) -> dict[str, object]:
+        call = {"name": self.chance.choice(["look", "run 🏃", "x" * 300]), "arguments": "{}", "tool_call_id": "c"}
+        message: dict[str, object] = {
+            "id": f"message-{uuid.UUID(int=self.chance.getrandbits(3))}",
+            **self.chance.choice(
+                [
+                    {"message_type": "user_message", "content": [{"type": "text", "text": "é"}], "mine": [1, None]},
+                    {"message_type": "assistant_message", "content": "done", "date": None, "run_id": None},
+                    {
+                        "message_type": "tool_call_message",
+                        "tool_call": call,
+                        "tool_calls": [call, {**call, "name": "b"}],
+                    },
+                ]
+            ),
+        }
+        if self.steps and self.chance.random() < 0.5:
+            message["step_id"] = self.steps[-1]
+        return message
 
     def _time(self) -> int:
         """The producer's clock: mostly a little later, sometimes the same, sometimes far off."""
@@ -125,7 +177,12 @@ class History:
     def _update(self, id: str) -> Command:
         error = ErrorInfo(type="ValueError", message="‽") if self.chance.random() < 0.2 else None
         agent = self.chance.choice([None, None, *AGENTS])
-        facts = Changed(metadata=self._metadata(), ttft_ns=self._ns(), error=error, agent_id=agent)
+        more = {"metadata": self._metadata(), "ttft_ns": self._ns(), "error": error, "agent_id": agent}
+        facts = Changed(**more)
+        if id.startswith("run"):
+            facts = RunUpdated(
+                **more, usage=self.chance.choice([None, TokenUsage(prompt_tokens=self.chance.randrange(9))])
+            )
         return Change(id=id, facts=facts)
 
     def _cancel(self, id: str) -> Command:

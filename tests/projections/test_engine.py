@@ -7,7 +7,7 @@ import random
 import pytest
 
 import projections.engine
-from ledger import Ledger
+from ledger import Ledger, upcast
 from ledger import engine as sqlite
 from ledger.errors import Unavailable
 from projections import resources
@@ -15,7 +15,7 @@ from projections.engine import PROJECTIONS, Engine
 from projections.jobs import JOBS
 from projections.runs import RUNS
 from tests.projections.random_histories import History
-from tests.projections.views_file import TABLES, change, contents, positions
+from tests.projections.views_file import TABLES, contents, positions, tamper, tampered
 
 
 class Faulty:
@@ -150,10 +150,15 @@ async def test_each_commit_tells_the_ids_that_it_changed(engine, ledger, history
     start = ledger.size
     await history.extend(ledger, 40)
     await engine.beat()
-    expected = {"jobs": set(), "runs": set(), "batches": set()}
+    expected = {table: set() for table in TABLES}
     for event in await ledger.store.scan(start, 1000):
         kind = event.type.partition(".")[0]
-        if kind != "access":
+        if event.type == "run.step":
+            expected["steps"].add(upcast.fact(event).id)
+        elif event.type == "run.message":
+            expected["messages"].add(event.stream)
+            expected["tools"] |= {event.stream} if b'"tool_call"' in event.data else set()
+        elif kind != "access":
             expected[{"job": "jobs", "run": "runs", "batch": "batches"}[kind]].add(event.stream)
     assert [{table: set(ids) for table, ids in changed.items()} for changed in told] == [expected]
 
@@ -164,15 +169,13 @@ async def test_each_commit_tells_the_ids_that_it_changed(engine, ledger, history
 @pytest.mark.parametrize("raised", PROJECTIONS, ids=TABLES)
 async def test_a_raised_version_rebuilds_just_that_view(engine, ledger, path, raised, monkeypatch):
     await engine.close()
-    for table in TABLES:
-        change(path, f"UPDATE {table} SET user_id = 'tampered'")
+    tamper(path)
     monkeypatch.setattr(raised, "version", raised.version + 1)
     again = Engine(ledger, path)
     await again.open()
     await again.close()
     after = contents(path)
-    tampered = {table: {row[3] for row in after[table]} == {"tampered"} for table in TABLES}
-    assert tampered == {table: table != raised.name for table in TABLES}
+    assert tampered(path) == {table: table != raised.name for table in TABLES}
     versions = {name: version for name, version, *_ in after["checkpoints"]}
     assert versions == {projection.name: projection.version for projection in PROJECTIONS}
 

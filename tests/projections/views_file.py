@@ -10,6 +10,7 @@ from ledger import engine as sqlite
 from projections.engine import PROJECTIONS
 
 TABLES = tuple(projection.name for projection in PROJECTIONS)
+PLACES = {projection.name: projection.place for projection in PROJECTIONS}
 
 
 @contextmanager
@@ -29,6 +30,19 @@ def ask(path: Path, question: str, *values: Any) -> list[Any]:
 def change(path: Path, statement: str, *values: Any) -> None:
     with connected(path, read_only=False) as connection:
         connection.execute(statement, values)
+
+
+def tamper(path: Path) -> None:
+    """Make every row of every view wrong, in a way that ``tampered`` sees."""
+    for table, place in PLACES.items():
+        change(path, f"UPDATE {table} SET {place} = -{place}")
+
+
+def tampered(path: Path) -> dict[str, bool]:
+    """Which views hold no row that is right; a view whose rows are all right is none of them."""
+    found = {table: ask(path, f"SELECT min({place}), max({place}) FROM {table}")[0] for table, place in PLACES.items()}
+    assert all(lowest * highest > 0 for lowest, highest in found.values())
+    return {table: highest < 0 for table, (_, highest) in found.items()}
 
 
 def contents(path: Path) -> dict[str, list[Any]]:

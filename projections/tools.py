@@ -1,0 +1,82 @@
+"""The tools view: which run called which tool first where; what ``tools_used`` filters by and metrics tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from ledger import messages, upcast
+from ledger.events import Message, Recorded
+from projections.projection import Memory
+
+
+class ToolsProjection:
+    """Folds the calls in ``run.message`` into one row for each run and tool."""
+
+    name = "tools"
+    version = 1
+    types = frozenset({"run.message", "run.erased"})
+    place, subject = "position", "run_id"
+
+    def create(self, db: Any, table: str) -> None:
+        """See ``Projection.create``; the key finds tools again while a rebuild has no indexes yet."""
+        db.execute(
+            f"CREATE TABLE {table} (tool TEXT NOT NULL, run_id TEXT NOT NULL, position INTEGER NOT NULL, "
+            "PRIMARY KEY (tool, run_id)) STRICT, WITHOUT ROWID"
+        )
+
+    def index(self, db: Any, table: str, generation: str) -> None:
+        """See ``Projection.index``."""
+        db.execute(f"CREATE INDEX tools_run_{generation} ON {table} (run_id, position)")
+
+    def fresh(self) -> Memory:
+        """See ``Projection.fresh``."""
+        return Memory()
+
+    def needed(self, events: Sequence[Recorded], memory: Memory) -> list[str]:
+        """See ``Projection.needed``: no row is ever read back."""
+        return []
+
+    def apply(
+        self,
+        db: Any,
+        table: str,
+        events: Sequence[Recorded],
+        memory: Memory,
+        births: Mapping[str, int] | None = None,
+    ) -> list[str]:
+        """See ``Projection.apply``."""
+        rows = [(tool, event.stream, event.position) for event in events for tool in _tools(event)]
+        if rows:
+            db.executemany(f"INSERT OR IGNORE INTO {table} VALUES (?, ?, ?)", rows)
+        if births is None:
+            erased = [(event.stream,) for event in events if event.type == "run.erased"]
+            db.executemany(f"DELETE FROM {table} WHERE run_id = ?", erased)
+        return [run_id for _, run_id, _ in rows]
+
+
+class _Calls(msgspec.Struct):
+    """Where a message names tools; ``tool_calls`` may also be a part of one call, which ``tool_call`` repeats."""
+
+    tool_call: messages.ToolCall | None = None
+    tool_calls: list[messages.ToolCall] | messages.ToolCall | None = None
+
+
+_calls_of = msgspec.json.Decoder(_Calls).decode
+
+
+def _tools(event: Recorded) -> list[str]:
+    if event.data is None or b'"tool_call"' not in event.data:
+        return []
+    fact = upcast.fact(event)
+    if not isinstance(fact, Message):
+        return []
+    calls = _calls_of(fact.message)
+    many = calls.tool_calls if isinstance(calls.tool_calls, list) else []
+    names = [call.name for call in (calls.tool_call, *many) if call is not None and call.name]
+    return list(dict.fromkeys(names))
+
+
+TOOLS = ToolsProjection()
