@@ -37,7 +37,7 @@ TEXT_SIZE_MAX = 1024
 def check(fact: Fact, stream: str | None = None) -> None:
     """Raise ``InvalidInput`` for a value that no resource can have. ``stream``: whose event it is to be."""
     if isinstance(fact, Message):
-        messages.check(bytes(fact.message), run_id=stream)
+        messages.check(bytes(fact.message), "data.message.", stream)
     elif isinstance(fact, Step):
         _check_step(fact)
     elif isinstance(fact, Changed):

@@ -217,12 +217,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 def record(
-    value: dict[str, Any], where: str = "message", *, run_id: str | None = None, by: str | None = None
+    value: dict[str, Any], prefix: str = "", *, run_id: str | None = None, by: str | None = None
 ) -> tuple[Message, LettaMessage]:
     """Return the fact that records a message, with an id where it has none, and the message as it was understood.
 
-    Raises ``InvalidInput``, naming each place from ``where`` on.
+    Raises ``InvalidInput``; ``prefix`` goes before the names of its faults, such as ``[3].``.
     """
+    where = prefix.rstrip(".") or "body"
     if "id" not in value:
         value = {"id": ids.make("message"), **value}
     try:
@@ -231,27 +232,27 @@ def record(
         raise invalid(where, "holds what is no JSON, or text that is no Unicode") from error
     jsontext.check_bounds(raw, where)
     jsontext.check_long_integers(raw, where, value)
-    return Message(by=by, message=msgspec.Raw(raw)), check(raw, where, run_id)
+    return Message(by=by, message=msgspec.Raw(raw)), check(raw, prefix, run_id)
 
 
-def check(raw: bytes, where: str = "message", run_id: str | None = None) -> LettaMessage:
+def check(raw: bytes, prefix: str = "", run_id: str | None = None) -> LettaMessage:
     """Return a message from its JSON. Raises ``InvalidInput`` where it has not the shape of its type."""
     try:
         message = _decode(raw)
     except msgspec.ValidationError as error:
-        raise _fault(raw, where, error) from error
+        raise _fault(raw, prefix, error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise invalid(where, f"is not JSON: {error}") from error
-    ids.parse(message.id, "message", where=f"{where}.id")
+        raise invalid(prefix.rstrip(".") or "body", f"is not JSON: {error}") from error
+    ids.parse(message.id, "message", where=f"{prefix}id")
     if message.step_id is not None:
-        ids.parse(message.step_id, "step", where=f"{where}.step_id")
+        ids.parse(message.step_id, "step", where=f"{prefix}step_id")
     if message.date is not None:
-        times.check_range(times.from_text(message.date, f"{where}.date"), f"{where}.date")
+        times.check_range(times.from_text(message.date, f"{prefix}date"), f"{prefix}date")
     for name, text in (("otid", message.otid), ("sender_id", message.sender_id)):
         if text is not None:
-            ids.label(text, f"{where}.{name}")
+            ids.label(text, prefix + name)
     if run_id is not None and message.run_id not in (None, run_id):
-        raise invalid(f"{where}.run_id", f"names another run than {run_id}", run_id)
+        raise invalid(f"{prefix}run_id", f"names another run than {run_id}", run_id)
     return message
 
 
@@ -278,10 +279,11 @@ def calls_of(message: LettaMessage) -> list[ToolCall | WholeToolCall]:
     return calls if message.tool_call.tool_call_id in known else [message.tool_call, *calls]
 
 
-def _fault(raw: bytes, where: str, error: msgspec.ValidationError) -> InvalidInput:
+def _fault(raw: bytes, prefix: str, error: msgspec.ValidationError) -> InvalidInput:
     what, _, place = str(error).partition(" - at `$")
     allowed: Any = None
     if "message_type" in str(error):
-        place, allowed = ".message_type", list(TYPES)
+        place, allowed = "message_type", list(TYPES)
         what = "is missing" if b'"message_type"' not in raw else "is not a type of message"
-    return invalid((where + place.rstrip("`"))[:200], what, allowed)
+    place = place.rstrip("`").lstrip(".")
+    return invalid((prefix + place if place else prefix.rstrip(".") or "body")[:200], what, allowed)

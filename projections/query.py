@@ -40,6 +40,13 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     end_us: int | None = None
     duration: tuple[str, int] | None = None
     duration_percentile: int | None = None
+    step_count: tuple[str, int] | None = None
+    tools: tuple[str, ...] | None = None
+
+    @property
+    def looks_within(self) -> bool:
+        """Whether rows are chosen by what happened within runs, of which only the present is known."""
+        return self.step_count is not None or self.tools is not None
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,6 +135,20 @@ def moving(filters: Filters) -> Where:
     return where
 
 
+def within(filters: Filters) -> Where:
+    """Return the conditions on what happened within runs: how many steps, which tools."""
+    where = Where()
+    if filters.step_count is not None:
+        operator, value = filters.step_count
+        counted = "SELECT count(*) FROM steps WHERE steps.run_id = runs.id"
+        where.add(f"({counted}) {_OPERATORS[operator]} :step_count", step_count=value)
+    if filters.tools is not None:
+        named = Where()
+        named.one_of("tool", filters.tools, "tool")
+        where.add(f"id IN (SELECT run_id FROM tools WHERE {named})", **named.parameters)
+    return where
+
+
 def wanted_statuses(filters: Filters) -> tuple[str, ...] | None:
     """Return the statuses that a list shows, None for all: those named, and with ``active`` only active ones."""
     chosen = filters.statuses
@@ -176,6 +197,9 @@ def conditions(query: Query) -> Where:
         if move.conditions:
             where.add(f"(({move}) OR NOT {unchanged_since(query.as_of)})")
     where.parameters.update(move.parameters)
+    inner = within(query.filters)
+    where.conditions += inner.conditions
+    where.parameters.update(inner.parameters)
     return where
 
 

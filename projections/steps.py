@@ -13,6 +13,7 @@ from ledger import events as facts
 from ledger import upcast
 from ledger.events import Recorded, StepStatus, StopReason
 from ledger.steps import ENDED
+from ledger.times import to_text
 from projections.projection import Memory
 
 STATES_MAX = 20_000
@@ -71,6 +72,19 @@ class StepMetrics(msgspec.Struct, frozen=True, kw_only=True):
     template_id: str | None = None
 
 
+class ProviderTrace(msgspec.Struct, frozen=True, kw_only=True):
+    """What was sent to the model's provider in a step, and what came back."""
+
+    id: str
+    step_id: str
+    run_id: str
+    agent_id: str | None
+    request_json: dict[str, Any]
+    response_json: dict[str, Any]
+    created_at: str
+    latency_ms: int | None
+
+
 class State(msgspec.Struct, kw_only=True):
     """What a step is after its events so far; its fields are the columns of its row, with ``wire`` behind them."""
 
@@ -81,6 +95,7 @@ class State(msgspec.Struct, kw_only=True):
     status: str = "pending"
     ended_us: int | None = None
     changed_position: int = 0
+    version: int = 0
     agent_id: str | None = None
     project_id: str | None = None
     model: str | None = None
@@ -119,7 +134,7 @@ def evolve(state: State | None, event: Recorded, step: facts.Step) -> State:
     """Fold one ``run.step`` into the state of its step and return it; the state passed in is taken over."""
     if state is None:
         state = State(position=event.position, id=step.id, run_id=event.stream, began_us=event.time)
-    state.changed_position = event.position
+    state.changed_position, state.version = event.position, event.version
     if step.status is not None and step.status != state.status:
         state.status = step.status
         if step.status in ENDED:
@@ -175,6 +190,55 @@ def render(state: State) -> bytes:
 def whole(wire: bytes, agent_id: str | None, project_id: str | None) -> bytes:
     """Return the wire bytes of a step of an agent and project."""
     return wire + b',"agent_id":' + _encode(agent_id) + b',"project_id":' + _encode(project_id) + b"}"
+
+
+DETAILS = (
+    "steps.id, steps.run_id, coalesce(steps.agent_id, runs.agent_id), coalesce(steps.project_id, runs.project_id), "
+    "runs.base_template_id, steps.began_us, steps.ended_us, steps.said"
+)
+"""What metrics and the provider's trace of a step are made of, from ``steps`` joined with ``runs``."""
+
+
+def metrics(row: Sequence[Any]) -> StepMetrics:
+    """Return the metrics of a step from a row of ``DETAILS``: what was said, else what its events' times tell."""
+    id, run_id, agent_id, project_id, base_template_id, began_us, ended_us, raw = row
+    said = _decode(raw)
+    start, length = said.get("step_start_ns"), said.get("step_ns")
+    seen_ns = None if ended_us is None or ended_us == began_us else (ended_us - began_us) * 1000
+    if start is None:
+        start = ended_us * 1000 - length if ended_us is not None and length is not None else began_us * 1000
+    return StepMetrics(
+        id=id,
+        run_id=run_id,
+        agent_id=agent_id,
+        provider_id=said.get("provider_id"),
+        project_id=project_id,
+        step_start_ns=start,
+        step_ns=_first(length, seen_ns),
+        llm_request_start_ns=said.get("llm_request_start_ns"),
+        llm_request_ns=said.get("llm_request_ns"),
+        tool_execution_ns=said.get("tool_execution_ns"),
+        base_template_id=base_template_id,
+    )
+
+
+def provider_trace(row: Sequence[Any]) -> ProviderTrace | None:
+    """Return the provider's trace of a step from a row of ``DETAILS``; None when the producer recorded none."""
+    id, run_id, agent_id, _, _, began_us, _, raw = row
+    said = _decode(raw)
+    if "provider_request" not in said and "provider_response" not in said:
+        return None
+    spent_ns = said.get("llm_request_ns")
+    return ProviderTrace(
+        id=f"provider_trace-{id.partition('-')[2]}",
+        step_id=id,
+        run_id=run_id,
+        agent_id=agent_id,
+        request_json=said.get("provider_request", {}),
+        response_json=said.get("provider_response", {}),
+        created_at=to_text(began_us),
+        latency_ms=None if spent_ns is None else round(spent_ns / 1e6),
+    )
 
 
 class StepsProjection:

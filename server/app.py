@@ -25,7 +25,7 @@ from server.auth import Callers
 from server.config import Config
 from server.exchange import Exchange
 from server.expiry import Expiry
-from server.routes import agents, batches, health, jobs, runs, tokens
+from server.routes import agents, batches, health, jobs, messages, runs, steps, tokens, usage
 from server.routes import log as log_routes
 from server.routing import Router, routes_of
 
@@ -34,7 +34,7 @@ NOTICE_INTERVAL_S = 0.005
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 log = structlog.get_logger("server")
-ROUTER = Router(routes_of(jobs, runs, batches, agents, log_routes, tokens, health))
+ROUTER = Router(routes_of(jobs, runs, messages, steps, usage, batches, agents, log_routes, tokens, health))
 
 
 class App:

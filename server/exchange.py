@@ -6,13 +6,14 @@ import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
+from ledger import jsontext
 from ledger.commands import Context, Receipt
 from ledger.errors import BadRequest, NotFound, invalid
 from ledger.ids import SYSTEM_USER
@@ -85,6 +86,32 @@ class Exchange:
         raw = b"".join(chunks)
         self.body_digest = hashlib.sha256(raw).digest()
         return raw
+
+    async def items(self) -> tuple[list[Any], bool]:
+        """Return the objects of a body that is one object or an array of them, and whether it is an array.
+
+        One object has the size limit of a command, an array that of a bulk append.
+        """
+        config = self.app.config
+        chunks: list[bytes] = []
+        size, limit = 0, config.command_size_max
+        async for chunk in self.body_chunks(config.bulk_size_max):
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > limit:
+                if not b"".join(chunks[:2]).lstrip().startswith(b"["):
+                    raise PayloadTooLarge(limit=limit)
+                limit = config.bulk_size_max
+        raw = b"".join(chunks)
+        self.body_digest = hashlib.sha256(raw).digest()
+        value = jsontext.decode(raw)
+        items = value if isinstance(value, list) else [value]
+        if not items:
+            raise invalid("body", "is an empty array", "an object, or an array of at least one")
+        for number, item in enumerate(items):
+            if not isinstance(item, dict):
+                raise invalid(f"[{number}]" if value is items else "body", "must be a JSON object", "object")
+        return items, value is items
 
     async def body_chunks(self, size_max: int) -> AsyncIterator[bytes]:
         """Yield the body as it arrives, within the size and time limits."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 import msgspec
@@ -10,11 +11,13 @@ from aiohttp import web
 
 from ledger import ids
 from ledger.errors import BadRequest, NotFound, invalid
+from ledger.jsontext import INT_MAX
 from ledger.transitions import STOP_REASONS, statuses
 from projections import jobs
 from projections.history import AsOf
 from projections.query import Filters, Query
 from projections.resources import Render
+from projections.transcript import Pages
 from projections.views import Page
 from server.exchange import JSON, Exchange
 from server.params import Params
@@ -22,7 +25,6 @@ from server.params import Params
 LIMIT_MAX = 1000
 LIMIT_DEFAULT = 100
 LIMIT_ACTIVE = 50
-DURATION_MAX_NS = 2**63 - 1
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,18 +42,34 @@ async def answer(exchange: Exchange, listing: Listing) -> web.Response:
     """Return the page that the request asks for."""
     if "Ledger-Position" in exchange.request.headers:
         await exchange.wait_for_position()
-    views = exchange.app.views
-    caller = exchange.caller
+
+    async def make() -> Made:
+        query, render = await _query(exchange, listing)
+        page = await exchange.app.views.page(query, render)
+        link = next_link(exchange, page, backwards=query.backwards)
+        return Made(b"[" + b",".join(page.wires) + b"]", link, query.as_of is None)
+
+    return await kept_or_made(exchange, make)
+
+
+class Made(NamedTuple):
+    """The body of a list, its Link header, and whether it stays the same until the views change."""
+
+    body: bytes
+    link: str | None
+    is_current: bool = True
+
+
+async def kept_or_made(exchange: Exchange, make: Callable[[], Awaitable[Made]]) -> web.Response:
+    """Return the answer that was kept since the views last changed, else one that is made now."""
+    views, caller = exchange.app.views, exchange.caller
     key = (exchange.path, exchange.query_string, caller.owner_filter, caller.project_id)
     kept = views.kept(key)
     if kept is None:
         stamp = views.stamp
-        query, render = await _query(exchange, listing)
-        page = await views.page(query, render)
-        link = _link(exchange, query, page)
-        body = b"[" + b",".join(page.wires) + b"]"
+        body, link, is_current = await make()
         kept = {"Content-Type": JSON, "Link": link} if link else {"Content-Type": JSON}, body
-        if query.as_of is None:
+        if is_current:
             views.keep(key, kept, len(body) + 500, stamp)
     return web.Response(body=kept[1], headers=kept[0])
 
@@ -83,6 +101,8 @@ async def _query(exchange: Exchange, listing: Listing) -> tuple[Query, Render | 
         await check_as_of(exchange, query.as_of)
         if query.by_duration:
             raise BadRequest(reason="order_by=duration cannot be combined with as_of: durations were others then.")
+        if query.filters.looks_within:
+            raise BadRequest(reason="step_count and tools_used cannot be combined with as_of.")
     return query, render
 
 
@@ -118,13 +138,30 @@ async def check_as_of(exchange: Exchange, at: AsOf) -> None:
     await exchange.app.engine.wait_for(at.position, exchange.app.config.wait_timeout_s)
 
 
-def _link(exchange: Exchange, query: Query, page: Page) -> str | None:
+def next_link(exchange: Exchange, page: Page, *, backwards: bool) -> str | None:
+    """Return the Link header that leads on from a page, None where there is no more."""
     if not page.more:
         return None
-    dropped = "before" if query.backwards else "after"
+    dropped = "before" if backwards else "after"
     pairs = [(name, value) for name, value in exchange.request.query.items() if name != dropped]
-    pairs.append((dropped, str(page.first if query.backwards else page.last)))
+    pairs.append((dropped, str(page.first if backwards else page.last)))
     return f'<{exchange.path}?{urlencode(pairs)}>; rel="next"'
+
+
+def pages(params: Params, kind: str, default: str) -> Pages:
+    """Return which page of messages or steps a query asks for. ``kind``: of their ids; ``default``: asc or desc."""
+
+    def cursor(name: str) -> str | None:
+        return params.id(name, lambda text: ids.parse(text, kind, where=name))
+
+    asked = Pages(
+        descending=(params.choice("order", ("asc", "desc")) or default) == "desc",
+        after=cursor("after"),
+        before=cursor("before"),
+        limit=params.integer("limit", 1, LIMIT_MAX, LIMIT_DEFAULT) or 1,
+    )
+    params.choice("order_by", ("created_at",))
+    return asked
 
 
 def job_filters(params: Params) -> Filters:
@@ -173,11 +210,21 @@ def run_filters(params: Params) -> Filters:
         end_us=params.time_us("end_date"),
         duration=_duration(params),
         duration_percentile=params.integer("duration_percentile", 1, 100),
+        step_count=_step_count(params),
+        tools=params.many(("tools_used",)),
     )
 
 
+def _step_count(params: Params) -> tuple[str, int] | None:
+    value = params.integer("step_count", 0, INT_MAX)
+    operator = params.choice("step_count_operator", ("eq", "gte", "lte"))
+    if operator is not None and "step_count" not in params:
+        params.fault("step_count_operator", "goes with step_count")
+    return None if value is None else (operator or "eq", value)
+
+
 def _duration(params: Params) -> tuple[str, int] | None:
-    value = params.integer("duration_value", 0, DURATION_MAX_NS)
+    value = params.integer("duration_value", 0, INT_MAX)
     operator = params.choice("duration_operator", ("gt", "lt", "eq"))
     if operator is not None and "duration_value" not in params:
         params.fault("duration_operator", "goes with duration_value")

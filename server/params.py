@@ -154,11 +154,16 @@ def parse_body(raw: bytes, shape: type[S]) -> S:
 
     An empty body is an empty object.
     """
-    value = jsontext.decode(raw) if raw.strip() else {}
+    return convert(jsontext.decode(raw) if raw.strip() else {}, shape)
+
+
+def convert(value: Any, shape: type[S], where: str = "") -> S:
+    """Return a decoded value in the shape. ``where``: what goes before the names of faults, such as ``[3].``."""
     try:
         return msgspec.convert(value, shape)
     except msgspec.ValidationError as error:
-        raise InvalidInput(_faults(value, shape) or [_fault("body", error, None)]) from error
+        faults = _faults(value, shape) or [_fault("body", error, None)]
+        raise InvalidInput([{**fault, "where": where + fault["where"]} for fault in faults]) from error
 
 
 def _faults(value: Any, shape: type[msgspec.Struct]) -> list[dict[str, Any]]:

@@ -1,0 +1,124 @@
+"""Messages of runs, steps and batches: list them by id, record them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from aiohttp import web
+
+from ledger import messages
+from ledger.commands import Note
+from ledger.events import Message, Recorded
+from ledger.upcast import fact
+from projections import transcript
+from projections.internal import BatchMessages, merge
+from projections.messages import header_of, wire
+from projections.query import Where
+from projections.transcript import Pages, Part
+from projections.views import Page
+from server import notes
+from server.exchange import Exchange, json_answer
+from server.listing import Made, kept_or_made, next_link, pages
+from server.params import Params
+from server.routes.batches import BATCH
+from server.routes.resources import find
+from server.routes.runs import RUN
+from server.routes.steps import visible_step
+from server.routing import Route
+
+
+class BatchPages(NamedTuple):
+    """Which page of a batch's messages, and of which agent."""
+
+    pages: Pages
+    agent_id: str | None
+
+
+def run_pages(params: Params) -> Pages:
+    """Return the page of ``GET /v1/runs/{run_id}/messages`` and of a step's messages: oldest first."""
+    return pages(params, "message", "asc")
+
+
+def batch_pages(params: Params) -> BatchPages:
+    """Return the page of ``GET /v1/messages/batches/{batch_id}/messages``: newest first."""
+    return BatchPages(pages(params, "message", "desc"), params.text("agent_id"))
+
+
+async def list_of_run(exchange: Exchange, run_id: str) -> web.Response:
+    """List the messages of a run in the order of arrival; parts of one message stay together."""
+    exchange.resource = run_id
+    await exchange.wait_for_position()
+    find(exchange, RUN, run_id)
+    return await _list(exchange, transcript.of_run(run_id))
+
+
+async def list_of_step(exchange: Exchange, step_id: str) -> web.Response:
+    """List the messages of a step in the order of arrival."""
+    exchange.resource = step_id
+    await exchange.wait_for_position()
+    run_id = (await visible_step(exchange, step_id, "steps.run_id"))[0]
+    return await _list(exchange, transcript.of_step(run_id, step_id))
+
+
+async def _list(exchange: Exchange, scope: Where) -> web.Response:
+    async def make() -> Made:
+        params = exchange.params
+        asked = run_pages(params)
+        params.done()
+        parts, more = await transcript.messages(exchange.app.views, scope, asked)
+        return Made(b"[" + b",".join(part.wire for part in parts) + b"]", _link(exchange, asked, parts, more))
+
+    return await kept_or_made(exchange, make)
+
+
+def _link(exchange: Exchange, asked: Pages, parts: list[Part], more: bool) -> str | None:
+    page = Page([], parts[0].id if parts else None, parts[-1].id if parts else None, more)
+    return next_link(exchange, page, backwards=asked.backwards)
+
+
+async def list_of_batch(exchange: Exchange, batch_id: str) -> web.Response:
+    """List the messages of a batch's runs, each with all its parts, in the shape that batches always had."""
+    exchange.resource = batch_id
+    await exchange.wait_for_position()
+    find(exchange, BATCH, batch_id)
+    params = exchange.params
+    asked, agent_id = batch_pages(params)
+    params.done()
+    scope = transcript.of_batch(batch_id, agent_id)
+    parts, more = await transcript.messages(exchange.app.views, scope, asked)
+    link = _link(exchange, asked, parts, more)
+    ordered = merge(parts[::-1])[::-1] if asked.descending else merge(parts)
+    return json_answer(BatchMessages(ordered), headers={"Link": link} if link else {})
+
+
+async def record(exchange: Exchange, run_id: str) -> web.Response:
+    """Record what was said in a run: one message or an array of them, all or none."""
+    RUN.check(run_id)
+    exchange.resource = run_id
+    exchange.no_params()
+    items, is_array = await exchange.items()
+    made = []
+    for number, item in enumerate(items):
+        prefix = f"[{number}]." if is_array else ""
+        said, message = messages.record(item, prefix, run_id=run_id, by=exchange.caller.by)
+        made.append(Note(said, messages.time_us(message)))
+        await notes.pause(number)
+    receipt = await notes.record(exchange, run_id, made)
+    return notes.answer(receipt, [_shown(event) for event in receipt.events], is_array=is_array)
+
+
+def _shown(event: Recorded) -> bytes:
+    """Return a recorded message as lists show it; nothing of one that was erased since its key was first used."""
+    said = fact(event)
+    if not isinstance(said, Message):
+        return b"null"
+    raw = bytes(said.message)
+    return wire(raw, header_of(raw), event)
+
+
+ROUTES = [
+    Route("GET", "/v1/runs/{run_id}/messages", list_of_run, "read", "List a run's messages"),
+    Route("POST", "/v1/runs/{run_id}/messages", record, "write", "Record a run's messages"),
+    Route("GET", "/v1/steps/{step_id}/messages", list_of_step, "read", "List a step's messages"),
+    Route("GET", "/v1/messages/batches/{batch_id}/messages", list_of_batch, "read", "List a batch's messages"),
+]

@@ -1,0 +1,191 @@
+"""Steps: record them, list and retrieve them, their metrics, what the provider was sent, and feedback."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+from aiohttp import web
+
+from ledger import ids
+from ledger.commands import Note
+from ledger.errors import NotFound, invalid
+from ledger.events import Step
+from ledger.times import check_range, from_text
+from projections import steps, transcript
+from projections.transcript import StepFilters
+from server import notes
+from server.exchange import Exchange, json_answer
+from server.listing import Made, kept_or_made, next_link, pages
+from server.params import Params, convert
+from server.routes.resources import find
+from server.routes.runs import RUN
+from server.routing import Route
+
+_OURS = {"by", "imputed", "request", "id"}
+RecordStep = msgspec.defstruct(
+    "RecordStep",
+    [
+        ("id", str | None, None),
+        ("time", str | None, None),
+        *[(field.name, field.type, field.default) for field in msgspec.structs.fields(Step) if field.name not in _OURS],
+    ],
+    kw_only=True,
+    forbid_unknown_fields=True,
+    module=__name__,
+)
+"""One object of ``POST /v1/runs/{run_id}/steps``: what a step event may say, with ``time`` when it happened."""
+
+
+class Feedback(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """``PATCH /v1/steps/{step_id}/feedback``; null takes feedback back."""
+
+    feedback: Literal["positive", "negative"] | msgspec.UnsetType | None = msgspec.UNSET
+    tags: list[str] | None = None
+
+
+def step_filters(params: Params) -> StepFilters:
+    """Return the filters of ``GET /v1/steps/``."""
+    return StepFilters(
+        agent_id=params.text("agent_id"),
+        project_id=params.text("project_id"),
+        model=params.text("model"),
+        trace_ids=params.many(("trace_ids",)),
+        tags=params.many(("tags",)),
+        feedback=params.choice("feedback", ("positive", "negative")),
+        has_feedback=params.boolean("has_feedback"),
+        start_us=params.time_us("start_date"),
+        end_us=params.time_us("end_date"),
+    )
+
+
+async def list_steps(exchange: Exchange) -> web.Response:
+    """List steps of all runs, newest first."""
+    await exchange.wait_for_position()
+    return await _list(exchange, None)
+
+
+async def list_of_run(exchange: Exchange, run_id: str) -> web.Response:
+    """List the steps of a run, newest first."""
+    exchange.resource = run_id
+    await exchange.wait_for_position()
+    find(exchange, RUN, run_id)
+    return await _list(exchange, run_id)
+
+
+async def _list(exchange: Exchange, run_id: str | None) -> web.Response:
+    async def make() -> Made:
+        params = exchange.params
+        filters = StepFilters() if run_id else step_filters(params)
+        asked = pages(params, "step", "desc")
+        params.done()
+        page = await transcript.steps(exchange.app.views, _bound(exchange, filters, run_id), asked)
+        return Made(b"[" + b",".join(page.wires) + b"]", next_link(exchange, page, backwards=asked.backwards))
+
+    return await kept_or_made(exchange, make)
+
+
+def _bound(exchange: Exchange, filters: StepFilters, run_id: str | None = None) -> StepFilters:
+    """Return the filters, limited to what the caller may see."""
+    caller = exchange.caller
+    return msgspec.structs.replace(filters, run_id=run_id, user_id=caller.owner_filter, bound_project=caller.project_id)
+
+
+async def visible_step(exchange: Exchange, step_id: str, columns: str) -> Sequence[Any]:
+    """Return columns of a step that the caller may see, from ``steps`` and ``runs``. Raises ``NotFound``."""
+    ids.parse(step_id, "step", where="step id")
+    row = await transcript.step(exchange.app.views, _bound(exchange, StepFilters()), step_id, columns)
+    if row is None:
+        raise NotFound(what="step", id=step_id)
+    return row
+
+
+async def retrieve(exchange: Exchange, step_id: str) -> web.Response:
+    """Retrieve a step."""
+    exchange.resource = step_id
+    exchange.no_params()
+    await exchange.wait_for_position()
+    row = await visible_step(exchange, step_id, f"{transcript.STEP}, steps.version")
+    return exchange.resource_answer(steps.whole(*row[1:4]), row[4])
+
+
+async def metrics(exchange: Exchange, step_id: str) -> web.Response:
+    """Retrieve where the time of a step went."""
+    exchange.resource = step_id
+    exchange.no_params()
+    await exchange.wait_for_position()
+    return json_answer(steps.metrics(await visible_step(exchange, step_id, steps.DETAILS)))
+
+
+async def provider_trace(exchange: Exchange, step_id: str) -> web.Response:
+    """Retrieve what was sent to the model's provider in a step, and what came back; null where none was recorded."""
+    exchange.resource = step_id
+    exchange.no_params()
+    await exchange.wait_for_position()
+    return json_answer(steps.provider_trace(await visible_step(exchange, step_id, steps.DETAILS)))
+
+
+async def give_feedback(exchange: Exchange, step_id: str) -> web.Response:
+    """Say whether a step was good or bad, and tag it."""
+    exchange.resource = step_id
+    exchange.no_params()
+    body = await exchange.body(Feedback)
+    if body.feedback is msgspec.UNSET and body.tags is None:
+        raise invalid("body", "names nothing to change", ["feedback", "tags"])
+    run_id = (await visible_step(exchange, step_id, "steps.run_id"))[0]
+    said = Step(id=step_id, by=exchange.caller.by, feedback=body.feedback, tags=body.tags)
+    receipt = await notes.record(exchange, run_id, [Note(said)])
+    return notes.answer(receipt, await _wires(exchange, run_id, [step_id]), is_array=False, status=200)
+
+
+async def record(exchange: Exchange, run_id: str) -> web.Response:
+    """Record steps of a run as they begin, go on or end: one or an array of them, all or none."""
+    RUN.check(run_id)
+    exchange.resource = run_id
+    exchange.no_params()
+    items, is_array = await exchange.items()
+    made = []
+    for number, item in enumerate(items):
+        made.append(_note(exchange, item, f"[{number}]." if is_array else ""))
+        await notes.pause(number)
+    receipt = await notes.record(exchange, run_id, made)
+    told = [step_id_of(event.data) for event in receipt.events]
+    return notes.answer(receipt, await _wires(exchange, run_id, told), is_array=is_array)
+
+
+class _Id(msgspec.Struct):
+    id: str = ""
+
+
+_id_of = msgspec.json.Decoder(_Id).decode
+
+
+def step_id_of(data: bytes | None) -> str:
+    """Return the step that an event is about; nothing where it was erased."""
+    return _id_of(data or b"{}").id
+
+
+def _note(exchange: Exchange, item: dict[str, Any], where: str) -> Note:
+    body: Any = convert(item, RecordStep, where)
+    said = {name: getattr(body, name) for name in RecordStep.__struct_fields__ if name not in ("id", "time")}
+    step = Step(by=exchange.caller.by, id=ids.make("step") if body.id is None else body.id, **said)
+    place = f"{where}time"
+    return Note(step, None if body.time is None else check_range(from_text(body.time, place), place))
+
+
+async def _wires(exchange: Exchange, run_id: str, told: Sequence[str]) -> list[bytes]:
+    """Return the wires of steps as they are now, in the order asked for."""
+    found = await transcript.steps_of(exchange.app.views, run_id, told)
+    return [found.get(step_id, b"null") for step_id in told]
+
+
+ROUTES = [
+    Route("GET", "/v1/runs/{run_id}/steps", list_of_run, "read", "List a run's steps"),
+    Route("POST", "/v1/runs/{run_id}/steps", record, "write", "Record a run's steps"),
+    Route("GET", "/v1/steps", list_steps, "read", "List steps"),
+    Route("GET", "/v1/steps/{step_id}", retrieve, "read", "Retrieve a step"),
+    Route("GET", "/v1/steps/{step_id}/metrics", metrics, "read", "Retrieve a step's metrics"),
+    Route("GET", "/v1/steps/{step_id}/trace", provider_trace, "read", "Retrieve a step's provider trace"),
+    Route("PATCH", "/v1/steps/{step_id}/feedback", give_feedback, "write", "Give feedback on a step"),
+]

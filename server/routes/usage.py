@@ -1,0 +1,36 @@
+"""What a run used: tokens, time, tools."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from projections import transcript
+from server.exchange import Exchange, json_answer
+from server.routes.resources import find
+from server.routes.runs import RUN
+from server.routing import Route
+
+
+async def usage(exchange: Exchange, run_id: str) -> web.Response:
+    """Retrieve the tokens of a run, summed over its steps."""
+    await _prepare(exchange, run_id)
+    return json_answer(await transcript.usage_of(exchange.app.views, run_id))
+
+
+async def metrics(exchange: Exchange, run_id: str) -> web.Response:
+    """Retrieve the time, steps and tools of a run."""
+    await _prepare(exchange, run_id)
+    return json_answer(await transcript.metrics_of(exchange.app.views, run_id))
+
+
+async def _prepare(exchange: Exchange, run_id: str) -> None:
+    exchange.resource = run_id
+    exchange.no_params()
+    await exchange.wait_for_position()
+    find(exchange, RUN, run_id)
+
+
+ROUTES = [
+    Route("GET", "/v1/runs/{run_id}/usage", usage, "read", "Retrieve a run's usage"),
+    Route("GET", "/v1/runs/{run_id}/metrics", metrics, "read", "Retrieve a run's metrics"),
+]
