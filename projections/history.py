@@ -27,10 +27,10 @@ class AsOf(NamedTuple):
         return (self.position if self.time_us is None else self.time_us) or 0
 
 
-def existed(at: AsOf) -> str:
-    """Return the condition that a resource existed then and was not deleted; binds ``:as_of``."""
+def existed(at: AsOf, of: str = "") -> str:
+    """Return the condition that a resource existed then and was not deleted; binds ``:as_of``. ``of``: ``runs.``."""
     end = at.suffix
-    return f"created_{end} <= :as_of AND (deleted_{end} IS NULL OR deleted_{end} > :as_of)"
+    return f"{of}created_{end} <= :as_of AND ({of}deleted_{end} IS NULL OR {of}deleted_{end} > :as_of)"
 
 
 def unchanged_since(at: AsOf) -> str:
@@ -38,11 +38,11 @@ def unchanged_since(at: AsOf) -> str:
     return f"changed_{at.suffix} <= :as_of"
 
 
-def status_at(at: AsOf) -> str:
-    """Return the expression of the status then; binds ``:as_of``."""
+def status_at(at: AsOf, of: str = "") -> str:
+    """Return the expression of the status then; binds ``:as_of``. ``of``: the table's name and a dot, in joins."""
     end = at.suffix
     return (
-        f"CASE WHEN ended_{end} <= :as_of THEN status "
-        f"WHEN running_{end} <= :as_of THEN 'running' "
-        f"WHEN pending_{end} <= :as_of THEN 'pending' ELSE 'created' END"
+        f"CASE WHEN {of}ended_{end} <= :as_of THEN {of}status "
+        f"WHEN {of}running_{end} <= :as_of THEN 'running' "
+        f"WHEN {of}pending_{end} <= :as_of THEN 'pending' ELSE 'created' END"
     )

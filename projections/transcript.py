@@ -13,6 +13,7 @@ import msgspec
 
 from ledger.errors import BadRequest
 from projections import usage
+from projections.progress import MEMBERS
 from projections.query import Where
 from projections.steps import whole
 from projections.usage import RunMetrics, UsageStatistics
@@ -86,9 +87,9 @@ def of_step(run_id: str, step_id: str) -> Where:
 def of_batch(batch_id: str, agent_id: str | None) -> Where:
     """Return the condition on the messages of a batch's runs, or of those of one agent."""
     where = Where()
-    mine = "SELECT id FROM runs WHERE batch_id = :batch_id AND deleted_us IS NULL AND erased_position IS NULL"
+    mine = f"SELECT runs.id FROM {MEMBERS} WHERE runs.batch_id = :batch_id AND {_VISIBLE}"
     if agent_id is not None:
-        mine += " AND agent_id = :agent_id"
+        mine += " AND runs.agent_id = :agent_id"
         where.parameters["agent_id"] = agent_id
     where.add(f"run_id IN ({mine})", batch_id=batch_id)
     return where

@@ -15,6 +15,7 @@ from ledger.jsontext import INT_MAX
 from ledger.transitions import STOP_REASONS, statuses
 from projections import jobs
 from projections.history import AsOf
+from projections.progress import with_progress
 from projections.query import Filters, Query
 from projections.resources import Render
 from projections.transcript import Pages
@@ -47,7 +48,10 @@ async def answer(exchange: Exchange, listing: Listing) -> web.Response:
         query, render = await _query(exchange, listing)
         page = await exchange.app.views.page(query, render)
         link = next_link(exchange, page, backwards=query.backwards)
-        return Made(b"[" + b",".join(page.wires) + b"]", link, query.as_of is None)
+        wires = page.wires
+        if query.table == "batches":
+            wires = await with_progress(exchange.app.views, wires, query.as_of)
+        return Made(b"[" + b",".join(wires) + b"]", link, query.as_of is None)
 
     return await kept_or_made(exchange, make)
 

@@ -13,7 +13,7 @@ from ledger.decider import Create
 from ledger.errors import invalid
 from ledger.events import Created
 from projections.jobs import render
-from server.exchange import Exchange, state_of
+from server.exchange import Exchange
 from server.listing import Listing, answer, batch_filters
 from server.routes import resources
 from server.routes.bodies import CreateJob
@@ -58,9 +58,8 @@ async def create(exchange: Exchange) -> web.Response:
     facts = msgspec.structs.replace(batch.facts, runs=[run.id for run in runs])
     batch = msgspec.structs.replace(batch, facts=facts)
     receipt = await exchange.app.ledger.execute_plan(create_batch(batch, runs), exchange.context(body.time))
-    state = state_of(receipt, batch.id)
-    exchange.resource = state.id
-    return await exchange.command_answer(receipt, render(state), status=201, location=f"{BATCH.path}/{state.id}")
+    exchange.resource = batch.id
+    return await resources.answer_command(exchange, BATCH, receipt, batch.id, is_new=True)
 
 
 async def cancel(exchange: Exchange, batch_id: str) -> web.Response:

@@ -8,14 +8,15 @@ import msgspec
 from aiohttp import web
 
 from ledger import cloudevents, ids
-from ledger.commands import cancel_with_members, single
+from ledger.commands import Receipt, cancel_with_members, single
 from ledger.decider import Command, Create, Delete
 from ledger.errors import Erased, NotFound
 from ledger.state import State
 from projections.history import AsOf
+from projections.progress import with_progress
 from projections.resources import Render
 from projections.views import Row, fold_as_of
-from server.exchange import Exchange, state_of
+from server.exchange import JSON, Exchange, state_of
 from server.listing import LIMIT_DEFAULT, LIMIT_MAX, check_as_of
 
 
@@ -69,10 +70,18 @@ async def retrieve(exchange: Exchange, resource: Resource, id: str) -> web.Respo
     if "Ledger-Position" in exchange.request.headers:
         await exchange.wait_for_position()
     row = find(exchange, resource, id)
+    if row.kind == "batch":
+        return await _batch_answer(exchange, row.wire, row.version)
     if (row.kind == "run") == (resource.name == "run"):
         return exchange.resource_answer(row.wire, row.version)
     state = await exchange.app.views.state(_TABLES[row.kind], id)
     return exchange.resource_answer(resource.render(state) if state else row.wire, row.version)
+
+
+async def _batch_answer(exchange: Exchange, wire: bytes, version: int, at: AsOf | None = None) -> web.Response:
+    """Answer with a batch and how far its runs are; that moves without the batch, so no 304 stands for it."""
+    wire = (await with_progress(exchange.app.views, [wire], at))[0]
+    return web.Response(body=wire, headers={"Content-Type": JSON, "ETag": f'"{version}"'})
 
 
 async def _retrieve_as_of(exchange: Exchange, resource: Resource, id: str, at: AsOf) -> web.Response:
@@ -81,6 +90,8 @@ async def _retrieve_as_of(exchange: Exchange, resource: Resource, id: str, at: A
     state = fold_as_of(await exchange.app.ledger.read(id), at)
     if state is None or state.kind not in resource.kinds or not exchange.sees(state):
         raise NotFound(what=resource.name, id=id)
+    if state.kind == "batch":
+        return await _batch_answer(exchange, resource.render(state), state.etag, at)
     return exchange.resource_answer(resource.render(state), state.etag)
 
 
@@ -91,14 +102,21 @@ async def execute(exchange: Exchange, resource: Resource, command: Command, time
     context = exchange.context(time)
     context = msgspec.structs.replace(context, sees=_sees(exchange, resource))
     receipt = await exchange.app.ledger.execute_plan(single(command), context, streams=(id,))
+    return await answer_command(exchange, resource, receipt, id, is_new=isinstance(command, Create))
+
+
+async def answer_command(
+    exchange: Exchange, resource: Resource, receipt: Receipt, id: str, *, is_new: bool = False
+) -> web.Response:
+    """Answer with the resource as it is after a command, once this node's views have it."""
     state = state_of(receipt, id)
-    is_new = isinstance(command, Create)
-    return await exchange.command_answer(
-        receipt,
-        resource.render(state),
-        status=201 if is_new else 200,
-        location=f"{resource.path}/{state.id}" if is_new else "",
-    )
+    wire = resource.render(state)
+    if state.kind == "batch":
+        await exchange.app.engine.wait_for(receipt.position, exchange.app.config.wait_timeout_s)
+        at = None if state.deleted_us is not None else AsOf(position=receipt.position)
+        wire = (await with_progress(exchange.app.views, [wire], at))[0]
+    location = f"{resource.path}/{state.id}" if is_new else ""
+    return await exchange.command_answer(receipt, wire, status=201 if is_new else 200, location=location)
 
 
 async def cancel(exchange: Exchange, resource: Resource, id: str) -> web.Response:
@@ -110,7 +128,7 @@ async def cancel(exchange: Exchange, resource: Resource, id: str) -> web.Respons
     plan = cancel_with_members(id, exchange.if_match(), exchange.caller.by)
     context = msgspec.structs.replace(exchange.context(), sees=_sees(exchange, resource))
     receipt = await exchange.app.ledger.execute_plan(plan, context)
-    return await exchange.command_answer(receipt, resource.render(state_of(receipt, id)))
+    return await answer_command(exchange, resource, receipt, id)
 
 
 async def delete(exchange: Exchange, resource: Resource, id: str) -> web.Response:

@@ -7,6 +7,12 @@ from tests.server.test_jobs import PROPERTIES
 REQUESTS = [{"agent_id": f"agent-{number}", "messages": [{"role": "user", "content": "hi"}]} for number in range(3)]
 
 
+def progress(**counts):
+    """What a batch tells of its runs."""
+    statuses = dict.fromkeys(("created", "running", "completed", "failed", "cancelled"), 0)
+    return {"total": sum(counts.values()), **statuses, **counts}
+
+
 async def runs_of(user):
     return (await user.get("/v1/runs/?order=asc")).json
 
@@ -18,7 +24,8 @@ async def test_a_batch_is_recorded_as_running_with_one_run_per_request(user):
     batch = answer.json
     assert answer.status == 201
     assert set(batch) == PROPERTIES
-    assert (batch["job_type"], batch["status"], batch["metadata"]) == ("batch", "running", {"a": 1})
+    assert (batch["job_type"], batch["status"]) == ("batch", "running")
+    assert batch["metadata"] == {"a": 1, "progress": progress(created=3)}
     assert answer.headers["Location"] == f"/v1/messages/batches/{batch['id']}"
     assert (await user.get(answer.headers["Location"])).body == answer.body
     runs = await runs_of(user)
@@ -132,3 +139,57 @@ async def test_a_batch_cannot_name_the_runs_of_others_and_cancel_them_with_itsel
     await user.patch(f"/v1/messages/batches/{mine}/cancel")
     # then
     assert (await other.get(f"/v1/runs/{victim}")).json["status"] == "running"
+
+
+async def test_a_batch_tells_how_far_its_runs_are_now_and_at_any_point(user):
+    # given a batch of three, of which one runs and one has failed
+    batch = await user.create("batch", requests=REQUESTS)
+    first, second, third = [run["id"] for run in await runs_of(user)]
+    start = user.service.app.ledger.size
+    await user.patch(f"/v1/runs/{first}", json={"status": "running"})
+    await user.patch(f"/v1/runs/{second}", json={"status": "failed"})
+    # when it is read, then it tells that, by whatever route
+    expected = progress(created=1, running=1, failed=1)
+    for path in (f"/v1/messages/batches/{batch}", f"/v1/jobs/{batch}"):
+        assert (await user.get(path)).json["metadata"] == {"progress": expected}
+    for path in ("/v1/messages/batches", "/v1/jobs/?job_type=batch"):
+        assert [row["metadata"] for row in (await user.get(path)).json] == [{"progress": expected}]
+    # and as of before, what was so then
+    for path in (f"/v1/messages/batches/{batch}?as_of={start}", f"/v1/messages/batches?as_of={start}"):
+        shown = (await user.get(path)).json
+        assert (shown[0] if isinstance(shown, list) else shown)["metadata"] == {"progress": progress(created=3)}
+    # and without the runs that were deleted
+    await user.delete(f"/v1/runs/{third}")
+    told = (await user.get(f"/v1/jobs/{batch}")).json["metadata"]["progress"]
+    assert told == progress(running=1, failed=1)
+
+
+async def test_progress_moves_without_the_batch_so_a_client_with_its_etag_reads_it_all_the_same(user):
+    batch = await user.create("batch", requests=REQUESTS)
+    etag = (await user.get(f"/v1/jobs/{batch}")).etag
+    await user.patch(f"/v1/runs/{(await runs_of(user))[0]['id']}", json={"status": "running"})
+    answer = await user.get(f"/v1/jobs/{batch}", headers={"If-None-Match": etag})
+    assert (answer.status, answer.etag) == (200, etag)
+    assert answer.json["metadata"]["progress"] == progress(created=2, running=1)
+
+
+async def test_a_progress_of_the_producers_own_stays(user):
+    batch = await user.create("batch", requests=REQUESTS, metadata={"progress": "mine"})
+    assert (await user.get(f"/v1/jobs/{batch}")).json["metadata"] == {"progress": "mine"}
+
+
+async def test_runs_of_others_that_name_a_batch_do_not_count_and_say_nothing_in_it(user, other):
+    # given a run of another user that claims to be of the batch, with a message
+    batch = await user.create("batch", requests=REQUESTS)
+    run = batch.replace("job-", "run-")
+    data = {"user_id": other.id, "agent_id": "agent-1", "batch_id": batch}
+    said = {"id": run.replace("run-", "message-"), "message_type": "user_message", "content": "hello"}
+    lines = [
+        {"specversion": "1.0", "type": "run.created", "subject": run, "data": data},
+        {"specversion": "1.0", "type": "run.message", "subject": run, "data": {"message": said}},
+    ]
+    media = {"Content-Type": "application/cloudevents-batch+json"}
+    assert (await other.post("/v1/events", json=lines, headers=media)).status == 200
+    # then
+    assert (await user.get(f"/v1/jobs/{batch}")).json["metadata"] == {"progress": progress(created=3)}
+    assert (await user.get(f"/v1/messages/batches/{batch}/messages")).json == {"messages": []}

@@ -1,0 +1,54 @@
+"""How far a batch is: its runs counted by status, as of now or of any point, shown as ``metadata.progress``.
+
+It is derived on reading from the runs' own rows, so it needs no event; a ``progress`` of the producer's own stays what
+it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ledger.transitions import statuses
+from projections.history import AsOf, existed, status_at
+from projections.query import Where
+from projections.views import Views
+
+MEMBERS = (
+    "runs JOIN batches ON batches.id = runs.batch_id AND runs.user_id = batches.user_id "
+    "AND runs.project_id IS batches.project_id"
+)
+"""The runs of batches: a run may name any batch, but only those of its owner count."""
+STATUSES = statuses("run")
+IN_MAX = 500
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+async def with_progress(views: Views, wires: Sequence[bytes], at: AsOf | None = None) -> list[bytes]:
+    """Return the wires of batches with ``metadata.progress`` where they have runs: total, and one count a status."""
+    shown = [_decode(wire) for wire in wires]
+    counts = await progress(views, [batch["id"] for batch in shown], at)
+    for batch in shown:
+        if (counted := counts[batch["id"]])["total"]:
+            batch["metadata"] = {"progress": counted, **(batch["metadata"] or {})}
+    return [_encode(batch) for batch in shown]
+
+
+async def progress(views: Views, ids: Sequence[str], at: AsOf | None = None) -> dict[str, dict[str, int]]:
+    """Return how many runs of each batch have which status, as of now or of a point."""
+    found = {id: {"total": 0, **dict.fromkeys(STATUSES, 0)} for id in ids}
+    status, alive, bound = "runs.status", "runs.deleted_us IS NULL", {}
+    if at is not None:
+        status, alive, bound = status_at(at, "runs."), existed(at, "runs."), {"as_of": at.value}
+    for start in range(0, len(ids), IN_MAX):
+        where = Where()
+        where.one_of("runs.batch_id", tuple(ids[start : start + IN_MAX]), "batch")
+        text = f"SELECT runs.batch_id, {status}, count(*) FROM {MEMBERS} WHERE {where} AND {alive} GROUP BY 1, 2"
+        for id, reached, count in await views.read(text, {**where.parameters, **bound}):
+            found[id][reached] += count
+            found[id]["total"] += count
+    return found
