@@ -42,6 +42,12 @@ def _uuid4(raw: bytes) -> str:
     return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
 
 
+def pattern(*kinds: str) -> str:
+    """Return the regular expression of the ids of some kinds, as JSON Schema writes it."""
+    prefix = kinds[0] if len(kinds) == 1 else f"({'|'.join(kinds)})"
+    return f"^{prefix}-{_UUID}$"
+
+
 def is_id(text: str, *kinds: str) -> bool:
     """Tell whether ``text`` is a well-formed id of one of the kinds (any uuid version, lower case)."""
     return any(_TYPED[kind](text) for kind in kinds)

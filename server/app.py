@@ -135,6 +135,8 @@ class App:
             exchange.pattern = route.pattern
             if route.scope is not None:
                 exchange.caller = self._callers.authenticate(request.headers, route.scope)
+                if exchange.query_string and route.query is None:
+                    exchange.no_params()
             return await route.handler(exchange, *values)
         except LedgerError as error:
             return problems.to_response(error, exchange.request_id)

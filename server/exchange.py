@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from server.app import App
 
 S = TypeVar("S", bound=msgspec.Struct)
+Q = TypeVar("Q")
 KEY_SIZE_MAX = 255
 """Characters of an idempotency key."""
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
@@ -70,6 +71,16 @@ class Exchange:
     def params(self) -> Params:
         """The query parameters; ask for each that the route knows, then ``done``."""
         return Params(self.request.query)
+
+    def asked(self, query: Callable[[Params], Q]) -> Q:
+        """Return what the query parameters say, as the function of the route's ``query`` reads them.
+
+        Raises ``InvalidInput`` with every fault, and for each parameter that the function does not ask for.
+        """
+        params = self.params
+        found = query(params)
+        params.done()
+        return found
 
     def no_params(self) -> None:
         """Refuse any query parameter."""

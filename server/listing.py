@@ -17,7 +17,6 @@ from projections import jobs
 from projections.history import AsOf
 from projections.progress import with_progress
 from projections.query import Filters, Query
-from projections.resources import Render
 from projections.transcript import Pages
 from projections.views import Page
 from server.exchange import JSON, Exchange
@@ -38,6 +37,30 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
     by_duration: bool = False
     job_types: bool = False
 
+    def read(self, params: Params) -> Query:
+        """Return what the query parameters ask for, before it is limited to what the caller may see."""
+        table = self.table
+        if self.job_types:
+            table = _TABLES[params.choice("job_type", tuple(_TABLES)) or "job"]
+        filters = msgspec.structs.replace(self.filters(params), project_id=params.text("project_id"))
+        if self.active:
+            filters = msgspec.structs.replace(filters, active=True)
+        orders = ("created_at", "duration") if self.by_duration else ("created_at",)
+        kinds = ("job", "run") if self.job_types else ("run" if self.kind == "run" else "job",)
+        return Query(
+            table=table,
+            filters=filters,
+            descending=_descending(params, self),
+            by_duration=params.choice("order_by", orders) == "duration",
+            after=_cursor(params, "after", kinds),
+            before=_cursor(params, "before", kinds),
+            limit=params.integer("limit", 1, LIMIT_MAX, LIMIT_ACTIVE if self.active else LIMIT_DEFAULT) or 1,
+            as_of=params.as_of(),
+        )
+
+
+_TABLES = {"job": "jobs", "run": "runs", "batch": "batches"}
+
 
 async def answer(exchange: Exchange, listing: Listing) -> web.Response:
     """Return the page that the request asks for."""
@@ -45,7 +68,8 @@ async def answer(exchange: Exchange, listing: Listing) -> web.Response:
         await exchange.wait_for_position()
 
     async def make() -> Made:
-        query, render = await _query(exchange, listing)
+        query = await _query(exchange, listing)
+        render = jobs.render if listing.job_types and query.table == "runs" else None
         page = await exchange.app.views.page(query, render)
         link = next_link(exchange, page, backwards=query.backwards)
         wires = page.wires
@@ -78,45 +102,19 @@ async def kept_or_made(exchange: Exchange, make: Callable[[], Awaitable[Made]]) 
     return web.Response(body=kept[1], headers=kept[0])
 
 
-async def _query(exchange: Exchange, listing: Listing) -> tuple[Query, Render | None]:
-    params = exchange.params
-    table, kind, render = listing.table, listing.kind, None
-    if listing.job_types:
-        asked = params.choice("job_type", ("job", "run", "batch")) or "job"
-        table, kind = {"job": "jobs", "run": "runs", "batch": "batches"}[asked], asked
-        render = jobs.render if asked == "run" else None
-    filters = listing.filters(params)
-    filters = msgspec.structs.replace(filters, user_id=exchange.caller.owner_filter, **_project(params, exchange))
-    query = Query(
-        table=table,
-        filters=filters,
-        descending=_descending(params, listing),
-        by_duration=params.choice("order_by", ("created_at", "duration") if listing.by_duration else ("created_at",))
-        == "duration",
-        after=_cursor(params, "after", kind),
-        before=_cursor(params, "before", kind),
-        limit=params.integer("limit", 1, LIMIT_MAX, LIMIT_ACTIVE if listing.active else LIMIT_DEFAULT) or 1,
-        as_of=params.as_of(),
-    )
-    if listing.active:
-        query = msgspec.structs.replace(query, filters=msgspec.structs.replace(filters, active=True))
-    params.done()
+async def _query(exchange: Exchange, listing: Listing) -> Query:
+    query = exchange.asked(listing.read)
     if query.as_of is not None:
         await check_as_of(exchange, query.as_of)
         if query.by_duration:
             raise BadRequest(reason="order_by=duration cannot be combined with as_of: durations were others then.")
         if query.filters.looks_within:
             raise BadRequest(reason="step_count and tools_used cannot be combined with as_of.")
-    return query, render
-
-
-def _project(params: Params, exchange: Exchange) -> dict[str, str]:
-    bound = exchange.caller.project_id
-    asked = params.text("project_id") if "project_id" in params else None
+    bound, asked = exchange.caller.project_id, query.filters.project_id
     if bound is not None and asked not in (None, bound):
         raise NotFound(what="project", id=asked)
-    chosen = bound if bound is not None else asked
-    return {} if chosen is None else {"project_id": chosen}
+    own = {"user_id": exchange.caller.owner_filter, "project_id": asked if bound is None else bound}
+    return msgspec.structs.replace(query, filters=msgspec.structs.replace(query.filters, **own))
 
 
 def _descending(params: Params, listing: Listing) -> bool:
@@ -127,8 +125,8 @@ def _descending(params: Params, listing: Listing) -> bool:
     return not (listing.active if ascending is None else ascending)
 
 
-def _cursor(params: Params, name: str, kind: str) -> str | None:
-    return params.id(name, lambda text: ids.parse(text, "run" if kind == "run" else "job", where=name))
+def _cursor(params: Params, name: str, kinds: tuple[str, ...]) -> str | None:
+    return params.id(name, lambda text: ids.parse(text, *kinds, where=name))
 
 
 async def check_as_of(exchange: Exchange, at: AsOf) -> None:

@@ -1,27 +1,80 @@
-"""The route table: paths with ``{placeholders}``, matched segment by segment in constant time."""
+"""The route table: paths with ``{placeholders}``, matched segment by segment in constant time.
+
+A route declares all that can be told of it, and ``/openapi.json`` is made from nothing else::
+
+    def read_things(params: Params) -> Asked: ...  # every query parameter of the route, and no other
+
+
+    async def list_things(exchange: Exchange) -> web.Response:
+        asked = exchange.asked(read_things)  # the same function: document and parser cannot differ
+        ...
+
+
+    ROUTES = [
+        Route("GET", "/v1/things", list_things, "read", "List things", query=read_things, answer=list[Thing]),
+        Route("POST", "/v1/things", create, "write", "Create a thing", body=CreateThing, answer=Thing, status=201),
+        Route("POST", "/v1/things/{run_id}/stream", stream, "read", "Follow it", body=Follow, stream=LettaMessage),
+    ]
+
+The function of ``query`` is also run on a double of ``Params`` that takes notes, where every method answers None or its
+default and ``in`` answers True; so it must not need a value, nor look at anything but its ``params``. A route without
+``query`` takes no parameters: ``App`` refuses any. What a parameter means is said in ``server.openapi.about``, by its
+name. Statuses of errors, security and headers follow by rule from these fields (``server.openapi.answers``).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote
 
 import msgspec
 from aiohttp import web
 
+from server.exchange import JSON
+from server.params import Params
 from server.problems import MethodNotAllowed, NoSuchRoute
 
 Handler = Callable[..., Awaitable[web.StreamResponse]]
 
 
 class Route(msgspec.Struct, frozen=True):
-    """One route. ``scope``: what a token needs for it; None: open to all. ``pattern``: without a trailing slash."""
+    """One route. ``scope``: what a token needs for it; None: open to all. ``pattern``: without a trailing slash.
+
+    A shape is a Struct or any typing construct that msgspec knows, such as ``Thing | list[Thing]``.
+    """
 
     method: str
     pattern: str
     handler: Handler
     scope: str | None
     summary: str
+    query: Callable[[Params], Any] | None = None
+    """Reads the query parameters; None: the route has none."""
+    body: Any = None
+    """The shape of the body; None: the route has none."""
+    body_media: tuple[str, ...] = (JSON,)
+    """Media types that the body may have."""
+    answer: Any = None
+    """The shape of the answer's body; None: it is no JSON, or (with ``stream``) there is only the stream."""
+    status: int = 200
+    """The status of the good answer."""
+    media: str = JSON
+    """The media type of ``answer``."""
+    stream: Any = None
+    """The shape of the data of each server-sent event, where the route can answer with ``text/event-stream``."""
+    also: Mapping[int, Any] = MappingProxyType({})
+    """Shapes of answers with other statuses that are no errors in the one shape."""
+    etag: bool = False
+    """Whether it shows one resource with its version: GET knows ``If-None-Match``, changes know ``If-Match``."""
+    keyed: bool = True
+    """Whether a POST or PATCH that writes takes an ``Idempotency-Key``."""
+    positioned: bool = True
+    """Whether a write answers with ``Ledger-Position``, and a read waits for the one that it is sent."""
+    deprecated: bool = False
+    alias_of: str = ""
+    """The pattern that this is another spelling of; the document leaves it out."""
 
 
 class _Node:
@@ -82,5 +135,8 @@ def routes_of(*modules: Any) -> list[Route]:
     """Return the routes that modules declare in ``ROUTES``, and seed 002's ``/api/jobs…`` spelling."""
     routes = [route for module in modules for route in module.ROUTES]
     jobs = [route for route in routes if route.pattern.startswith("/v1/jobs")]
-    aliases = [msgspec.structs.replace(route, pattern=f"/api{route.pattern.removeprefix('/v1')}") for route in jobs]
+    aliases = [
+        msgspec.structs.replace(route, pattern=f"/api{route.pattern.removeprefix('/v1')}", alias_of=route.pattern)
+        for route in jobs
+    ]
     return routes + aliases

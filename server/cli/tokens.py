@@ -75,10 +75,10 @@ def list_tokens(db: Path, as_json: bool) -> None:
         say_json(known)
         return
     for each in known:
-        project = f" in project {each['project']}" if each["project"] else ""
-        until = f", expires {each['expires_at']}" if each["expires_at"] else ""
-        click.echo(clean(f"{each['id']}  {','.join(each['scopes'])}"))
-        click.echo(clean(f"    for {each['user']}{project}, granted {each['granted_at']}{until}"))
+        project = f" in project {each.project}" if each.project else ""
+        until = f", expires {each.expires_at}" if each.expires_at else ""
+        click.echo(clean(f"{each.id}  {','.join(each.scopes)}"))
+        click.echo(clean(f"    for {each.user}{project}, granted {each.granted_at}{until}"))
 
 
 @token.command()

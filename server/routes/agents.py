@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import msgspec
 from aiohttp import web
@@ -17,6 +18,8 @@ from projections.query import Filters, Query
 from server.exchange import Exchange, json_answer
 from server.routing import Route
 
+Outcome = Literal["cancelled", "failed"]
+"""What became of each run: failed also means that it had ended before, or is not the agent's."""
 RUNS_MAX = 1000
 """Runs that one request cancels; a further request takes the next ones."""
 
@@ -38,7 +41,6 @@ async def cancel_conversation(exchange: Exchange, conversation_id: str) -> web.R
 
 
 async def _cancel(exchange: Exchange, owner: str, field: str) -> web.Response:
-    exchange.no_params()
     exchange.resource = owner
     body = await exchange.body(CancelRuns)
     asked = body.run_ids if body.run_ids is not None else await _active(exchange, owner, field)
@@ -71,7 +73,7 @@ async def _cancel(exchange: Exchange, owner: str, field: str) -> web.Response:
         if not asked:
             raise NothingToCancel(id=owner)
     await exchange.app.engine.wait_for(receipt.position, exchange.app.config.wait_timeout_s)
-    answer = {run: "cancelled" if run in cancelled else "failed" for run in asked}
+    answer: dict[str, Outcome] = {run: "cancelled" if run in cancelled else "failed" for run in asked}
     return json_answer(answer, headers={"Ledger-Position": str(receipt.position)})
 
 
@@ -89,12 +91,22 @@ async def _active(exchange: Exchange, owner: str, field: str) -> list[str]:
 
 
 ROUTES = [
-    Route("POST", "/v1/agents/{agent_id}/messages/cancel", cancel_agent, "write", "Cancel an agent's runs"),
+    Route(
+        "POST",
+        "/v1/agents/{agent_id}/messages/cancel",
+        cancel_agent,
+        "write",
+        "Cancel an agent's runs",
+        body=CancelRuns,
+        answer=dict[str, Outcome],
+    ),
     Route(
         "POST",
         "/v1/conversations/{conversation_id}/cancel",
         cancel_conversation,
         "write",
         "Cancel a conversation's runs",
+        body=CancelRuns,
+        answer=dict[str, Outcome],
     ),
 ]

@@ -12,16 +12,18 @@ from ledger.commands import create_batch
 from ledger.decider import Create
 from ledger.errors import invalid
 from ledger.events import Created
-from projections.jobs import render
+from projections.jobs import Job, render
 from server.exchange import Exchange
 from server.listing import Listing, answer, batch_filters
 from server.routes import resources
 from server.routes.bodies import CreateJob
 from server.routes.bodies import create as create_command
-from server.routes.resources import Resource
+from server.routes.resources import Nothing, Resource, read_as_of
 from server.routing import Route
 
-BATCH = Resource(name="batch", path="/v1/messages/batches", kinds=("batch",), id_kinds=("job",), render=render)
+_PATH = "/v1/messages/batches"
+_ONE = f"{_PATH}/{{batch_id}}"
+BATCH = Resource(name="batch", path=_PATH, kinds=("batch",), id_kinds=("job",), render=render)
 _LIST = Listing(table="batches", kind="batch", filters=batch_filters)
 
 
@@ -48,7 +50,6 @@ async def retrieve(exchange: Exchange, batch_id: str) -> web.Response:
 
 async def create(exchange: Exchange) -> web.Response:
     """Record a batch as running, and one run per request."""
-    exchange.no_params()
     body = await exchange.body(CreateBatch)
     like = CreateJob(id=body.id, callback_url=body.callback_url, metadata=body.metadata, timeout_s=body.timeout_s)
     batch = create_command(like, "batch", exchange)
@@ -85,8 +86,8 @@ def _run(request: dict[str, Any], number: int, batch: Create) -> Create:
 
 
 ROUTES = [
-    Route("GET", "/v1/messages/batches", list_batches, "read", "List batches"),
-    Route("POST", "/v1/messages/batches", create, "write", "Create a batch"),
-    Route("GET", "/v1/messages/batches/{batch_id}", retrieve, "read", "Retrieve a batch"),
-    Route("PATCH", "/v1/messages/batches/{batch_id}/cancel", cancel, "write", "Cancel a batch"),
+    Route("GET", _PATH, list_batches, "read", "List batches", query=_LIST.read, answer=list[Job]),
+    Route("POST", _PATH, create, "write", "Create a batch", body=CreateBatch, answer=Job, status=201, etag=True),
+    Route("GET", _ONE, retrieve, "read", "Retrieve a batch", query=read_as_of, answer=Job, etag=True),
+    Route("PATCH", f"{_ONE}/cancel", cancel, "write", "Cancel a batch", body=Nothing, answer=Job, etag=True),
 ]

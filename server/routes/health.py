@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 
+import msgspec
 from aiohttp import web
 
 from ledger import engine as sqlite
@@ -19,9 +20,55 @@ LAG_MAX = 10_000
 VERSION = version("jobledger")
 
 
+class Health(msgspec.Struct, frozen=True):
+    """That the server is up, and which it is."""
+
+    version: str
+    status: str
+
+
+class Readiness(msgspec.Struct, frozen=True):
+    """Whether the server can answer: ``lag`` is by how many events the views are behind the log."""
+
+    status: str
+    lag: int
+    problems: list[str]
+
+
+class ViewsState(msgspec.Struct, frozen=True, kw_only=True):
+    """How far the views are, and when that was measured."""
+
+    position: int
+    lag: int
+    measured_at: str
+    fault: str | None
+
+
+class EngineState(msgspec.Struct, frozen=True, kw_only=True):
+    """Which database keeps the log, and what is known to be wrong with it."""
+
+    name: str
+    version: str
+    known_bugs: list[str]
+
+
+class LedgerState(msgspec.Struct, frozen=True, kw_only=True):
+    """How the ledger is. ``head`` is its last position, ``root`` its tree's (hex); ``wal_size`` in bytes."""
+
+    name: str
+    head: int
+    root: str
+    recorded_at: str | None
+    views: ViewsState
+    writers_waiting: int
+    engine: EngineState
+    synchronous: str
+    wal_size: int
+
+
 async def health(exchange: Exchange) -> web.Response:
     """Say that the server is up."""
-    return json_answer({"version": VERSION, "status": "ok"})
+    return json_answer(Health(VERSION, "ok"))
 
 
 async def ready(exchange: Exchange) -> web.Response:
@@ -31,40 +78,39 @@ async def ready(exchange: Exchange) -> web.Response:
     problems = [app.engine.fault] if app.engine.fault else []
     if lag > LAG_MAX:
         problems.append(f"the views are {lag} events behind the log")
-    status = {"status": "not ready" if problems else "ok", "lag": lag, "problems": problems}
+    status = Readiness("not ready" if problems else "ok", lag, problems)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if problems else {}
     return json_answer(status, status=503 if problems else 200, headers=headers)
 
 
 async def ledger(exchange: Exchange) -> web.Response:
     """Tell the ledger's name, head, the views' lag and when it was measured, and the engine with its known bugs."""
-    exchange.no_params()
     check_admin(exchange.caller, "The state of the whole ledger")
     app = exchange.app
     head = await app.ledger.store.head()
     wal = app.config.db.with_name(f"{app.config.db.name}-wal")
     return json_answer(
-        {
-            "name": app.ledger.name,
-            "head": head.size,
-            "root": head.frontier.root().hex(),
-            "recorded_at": to_text(head.recorded_us) if head.size else None,
-            "views": {
-                "position": app.engine.position,
-                "lag": head.size - app.engine.position,
-                "measured_at": to_text(wall_clock_us()),
-                "fault": app.engine.fault,
-            },
-            "writers_waiting": app.ledger.waiting,
-            "engine": {"name": "sqlite", "version": sqlite.library.sqlite_version, "known_bugs": sqlite.known_bugs()},
-            "synchronous": "FULL",
-            "wal_size": wal.stat().st_size if wal.exists() else 0,
-        }
+        LedgerState(
+            name=app.ledger.name,
+            head=head.size,
+            root=head.frontier.root().hex(),
+            recorded_at=to_text(head.recorded_us) if head.size else None,
+            views=ViewsState(
+                position=app.engine.position,
+                lag=head.size - app.engine.position,
+                measured_at=to_text(wall_clock_us()),
+                fault=app.engine.fault,
+            ),
+            writers_waiting=app.ledger.waiting,
+            engine=EngineState(name="sqlite", version=sqlite.library.sqlite_version, known_bugs=sqlite.known_bugs()),
+            synchronous="FULL",
+            wal_size=wal.stat().st_size if wal.exists() else 0,
+        )
     )
 
 
 ROUTES = [
-    Route("GET", "/v1/health", health, None, "Is the server up?"),
-    Route("GET", "/readyz", ready, None, "Can the server answer?"),
-    Route("GET", "/v1/ledger", ledger, "read", "How the ledger is"),
+    Route("GET", "/v1/health", health, None, "Is the server up?", answer=Health),
+    Route("GET", "/readyz", ready, None, "Can the server answer?", answer=Readiness, also={503: Readiness}),
+    Route("GET", "/v1/ledger", ledger, "read", "How the ledger is", answer=LedgerState, positioned=False),
 ]

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from projections.jobs import render
+from projections.jobs import Job, render
 from server.exchange import Exchange
 from server.listing import Listing, active_job_filters, answer, job_filters
 from server.routes import resources
 from server.routes.bodies import ChangeJob, CreateJob, change
-from server.routes.resources import Resource
+from server.routes.resources import Nothing, Resource
 from server.routing import Route
 
 JOB = Resource(name="job", path="/v1/jobs", kinds=("job", "batch", "run"), id_kinds=("job", "run"), render=render)
@@ -29,7 +29,6 @@ async def list_active(exchange: Exchange) -> web.Response:
 
 async def create(exchange: Exchange) -> web.Response:
     """Create a job; a later status walks the whole chain in one append."""
-    exchange.no_params()
     body = await exchange.body(CreateJob)
     return await resources.execute(exchange, JOB, body.command(exchange), body.time)
 
@@ -42,7 +41,6 @@ async def retrieve(exchange: Exchange, job_id: str) -> web.Response:
 async def update(exchange: Exchange, job_id: str) -> web.Response:
     """Advance a job by one legal step, or update it."""
     JOB.check(job_id)
-    exchange.no_params()
     body = await exchange.body(ChangeJob)
     return await resources.execute(exchange, JOB, change(body, job_id, exchange), body.time)
 
@@ -63,12 +61,32 @@ async def events(exchange: Exchange, job_id: str) -> web.Response:
 
 
 ROUTES = [
-    Route("GET", "/v1/jobs", list_jobs, "read", "List jobs"),
-    Route("GET", "/v1/jobs/active", list_active, "read", "List active jobs (deprecated)"),
-    Route("POST", "/v1/jobs", create, "write", "Create a job"),
-    Route("GET", "/v1/jobs/{job_id}", retrieve, "read", "Retrieve a job"),
-    Route("PATCH", "/v1/jobs/{job_id}", update, "write", "Advance or update a job"),
-    Route("DELETE", "/v1/jobs/{job_id}", delete, "write", "Delete a job"),
-    Route("PATCH", "/v1/jobs/{job_id}/cancel", cancel, "write", "Cancel a job"),
-    Route("GET", "/v1/jobs/{job_id}/events", events, "read", "List a job's history"),
+    Route("GET", "/v1/jobs", list_jobs, "read", "List jobs", query=_LIST.read, answer=list[Job]),
+    Route(
+        "GET",
+        "/v1/jobs/active",
+        list_active,
+        "read",
+        "List active jobs",
+        query=_ACTIVE.read,
+        answer=list[Job],
+        deprecated=True,
+    ),
+    Route("POST", "/v1/jobs", create, "write", "Create a job", body=CreateJob, answer=Job, status=201, etag=True),
+    Route(
+        "GET",
+        "/v1/jobs/{job_id}",
+        retrieve,
+        "read",
+        "Retrieve a job",
+        query=resources.read_as_of,
+        answer=Job,
+        etag=True,
+    ),
+    Route(
+        "PATCH", "/v1/jobs/{job_id}", update, "write", "Advance or update a job", body=ChangeJob, answer=Job, etag=True
+    ),
+    Route("DELETE", "/v1/jobs/{job_id}", delete, "write", "Delete a job", body=Nothing, answer=Job, etag=True),
+    Route("PATCH", "/v1/jobs/{job_id}/cancel", cancel, "write", "Cancel a job", body=Nothing, answer=Job, etag=True),
+    resources.history("/v1/jobs/{job_id}/events", events, "List a job's history"),
 ]

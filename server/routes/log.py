@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
 
 from ledger import cloudevents, ids
 from ledger.bulk import Entry, LineError, Tally, append_all
+from ledger.cloudevents import BATCH_MEDIA_TYPE, CloudEvent
 from ledger.errors import BadRequest, LedgerError, invalid
 from ledger.events import TYPES, Created, Recorded
 from ledger.jsontext import DEPTH_MAX, INT_MAX
 from server.auth import check_admin
 from server.exchange import Exchange, json_answer
 from server.listing import LIMIT_DEFAULT, LIMIT_MAX
+from server.params import Params
 from server.problems import Forbidden
 from server.routing import Route
 
@@ -25,25 +28,41 @@ YIELD_EVERY = 500
 """Lines parsed before other requests get their turn, about 5 ms."""
 LINE_SIZE_MAX = 8 * 1024 * 1024
 """One event's line."""
+NDJSON = "application/x-ndjson"
+"""What a bulk append is taken for unless it says that it is a batch: one event a line."""
 ADMIN_VERBS = frozenset({"refused", "erased", "granted", "revoked"})
 """Events that only the ledger itself records, or an admin brings."""
 
 
+class Part(NamedTuple):
+    """Which part of the log is asked for: above position ``after``, of ``types``, of one ``subject``."""
+
+    after: int
+    types: tuple[str, ...] | None
+    subject: str | None
+    limit: int
+
+
+def read_part(params: Params) -> Part:
+    """Return which part of the log is asked for."""
+    return Part(
+        after=params.integer("after", 0, 2**62, 0) or 0,
+        types=params.many(("types",), sorted(TYPES)),
+        subject=params.id("subject", lambda text: ids.parse(text, "job", "run", "token", where="subject")),
+        limit=params.integer("limit", 1, LIMIT_MAX, LIMIT_DEFAULT) or 1,
+    )
+
+
 async def feed(exchange: Exchange) -> web.Response:
     """List the log above ``after`` as CloudEvents; own rows unless admin."""
-    params = exchange.params
-    after = params.integer("after", 0, 2**62, 0) or 0
-    types = params.many(("types",), sorted(TYPES))
-    subject = params.id("subject", lambda text: ids.parse(text, "job", "run", "token", where="subject"))
-    limit = params.integer("limit", 1, LIMIT_MAX, LIMIT_DEFAULT) or 1
-    params.done()
+    after, types, subject, limit = exchange.asked(read_part)
     await exchange.wait_for_position()
     found: list[Recorded] = []
     async for event in _matching(exchange, after, types, subject):
         found.append(event)
         if len(found) > limit:
             break
-    headers = {"Content-Type": cloudevents.BATCH_MEDIA_TYPE}
+    headers = {"Content-Type": BATCH_MEDIA_TYPE}
     if len(found) > limit:
         pairs = [f"after={found[limit - 1].position}", f"limit={limit}", *(f"types={name}" for name in types or ())]
         pairs += [f"subject={subject}"] if subject else []
@@ -88,10 +107,9 @@ def _owns(exchange: Exchange) -> tuple[Callable[[Recorded], bool], int]:
 
 async def append(exchange: Exchange) -> web.Response:
     """Append events in bulk, all or none: NDJSON, or ``application/cloudevents-batch+json``."""
-    exchange.no_params()
     if exchange.idempotency_key() is not None:
         raise invalid("header Idempotency-Key", "is not for bulk appends: each event has its own idempotencykey")
-    is_batch = exchange.request.content_type == cloudevents.BATCH_MEDIA_TYPE
+    is_batch = exchange.request.content_type == BATCH_MEDIA_TYPE
     lines = _batch_items(exchange) if is_batch else _lines(exchange)
     entries = []
     async for number, line in lines:
@@ -164,6 +182,25 @@ def _at(number: int, error: LedgerError) -> LineError:
 
 
 ROUTES = [
-    Route("GET", "/v1/events", feed, "read", "List the log"),
-    Route("POST", "/v1/events", append, "write", "Append events in bulk"),
+    Route(
+        "GET",
+        "/v1/events",
+        feed,
+        "read",
+        "List the log",
+        query=read_part,
+        answer=list[CloudEvent],
+        media=BATCH_MEDIA_TYPE,
+    ),
+    Route(
+        "POST",
+        "/v1/events",
+        append,
+        "write",
+        "Append events in bulk",
+        body=list[CloudEvent],
+        body_media=(NDJSON, BATCH_MEDIA_TYPE),
+        answer=Tally,
+        keyed=False,
+    ),
 ]

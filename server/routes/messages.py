@@ -62,9 +62,7 @@ async def list_of_step(exchange: Exchange, step_id: str) -> web.Response:
 
 async def _list(exchange: Exchange, scope: Where) -> web.Response:
     async def make() -> Made:
-        params = exchange.params
-        asked = run_pages(params)
-        params.done()
+        asked = exchange.asked(run_pages)
         parts, more = await transcript.messages(exchange.app.views, scope, asked)
         return Made(b"[" + b",".join(part.wire for part in parts) + b"]", _link(exchange, asked, parts, more))
 
@@ -81,9 +79,7 @@ async def list_of_batch(exchange: Exchange, batch_id: str) -> web.Response:
     exchange.resource = batch_id
     await exchange.wait_for_position()
     find(exchange, BATCH, batch_id)
-    params = exchange.params
-    asked, agent_id = batch_pages(params)
-    params.done()
+    asked, agent_id = exchange.asked(batch_pages)
     scope = transcript.of_batch(batch_id, agent_id)
     parts, more = await transcript.messages(exchange.app.views, scope, asked)
     link = _link(exchange, asked, parts, more)
@@ -95,7 +91,6 @@ async def record(exchange: Exchange, run_id: str) -> web.Response:
     """Record what was said in a run: one message or an array of them, all or none."""
     RUN.check(run_id)
     exchange.resource = run_id
-    exchange.no_params()
     items, is_array = await exchange.items()
     made = []
     for number, item in enumerate(items):
@@ -117,8 +112,41 @@ def _shown(event: Recorded) -> bytes:
 
 
 ROUTES = [
-    Route("GET", "/v1/runs/{run_id}/messages", list_of_run, "read", "List a run's messages"),
-    Route("POST", "/v1/runs/{run_id}/messages", record, "write", "Record a run's messages"),
-    Route("GET", "/v1/steps/{step_id}/messages", list_of_step, "read", "List a step's messages"),
-    Route("GET", "/v1/messages/batches/{batch_id}/messages", list_of_batch, "read", "List a batch's messages"),
+    Route(
+        "GET",
+        "/v1/runs/{run_id}/messages",
+        list_of_run,
+        "read",
+        "List a run's messages",
+        query=run_pages,
+        answer=list[messages.LettaMessage],
+    ),
+    Route(
+        "POST",
+        "/v1/runs/{run_id}/messages",
+        record,
+        "write",
+        "Record a run's messages",
+        body=messages.LettaMessage | list[messages.LettaMessage],
+        answer=messages.LettaMessage | list[messages.LettaMessage],
+        status=201,
+    ),
+    Route(
+        "GET",
+        "/v1/steps/{step_id}/messages",
+        list_of_step,
+        "read",
+        "List a step's messages",
+        query=run_pages,
+        answer=list[messages.LettaMessage],
+    ),
+    Route(
+        "GET",
+        "/v1/messages/batches/{batch_id}/messages",
+        list_of_batch,
+        "read",
+        "List a batch's messages",
+        query=batch_pages,
+        answer=BatchMessages,
+    ),
 ]

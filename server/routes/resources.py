@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 from aiohttp import web
 
 from ledger import cloudevents, ids
+from ledger.cloudevents import BATCH_MEDIA_TYPE, CloudEvent
 from ledger.commands import Receipt, cancel_with_members, single
 from ledger.decider import Command, Create, Delete
 from ledger.errors import Erased, NotFound
@@ -18,10 +20,12 @@ from projections.resources import Render
 from projections.views import Row, fold_as_of
 from server.exchange import JSON, Exchange, state_of
 from server.listing import LIMIT_DEFAULT, LIMIT_MAX, check_as_of
+from server.params import Params
+from server.routing import Handler, Route
 
 
 class Nothing(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of a request that needs none."""
+    """Nothing: no body, or an empty object."""
 
 
 class Resource(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,14 +61,17 @@ def find(exchange: Exchange, resource: Resource, id: str) -> Row:
     return row
 
 
+def read_as_of(params: Params) -> AsOf | None:
+    """Return the point in history that a read asks for."""
+    return params.as_of()
+
+
 async def retrieve(exchange: Exchange, resource: Resource, id: str) -> web.Response:
     """Answer with one resource, as of now or of any point in history."""
     exchange.resource = id
     if exchange.query_string:
         resource.check(id)
-        params = exchange.params
-        at = params.as_of()
-        params.done()
+        at = exchange.asked(read_as_of)
         if at is not None:
             return await _retrieve_as_of(exchange, resource, id, at)
     if "Ledger-Position" in exchange.request.headers:
@@ -123,7 +130,6 @@ async def cancel(exchange: Exchange, resource: Resource, id: str) -> web.Respons
     """Cancel by the rules; a batch takes its active runs with it."""
     resource.check(id)
     exchange.resource = id
-    exchange.no_params()
     await exchange.body(Nothing)
     plan = cancel_with_members(id, exchange.if_match(), exchange.caller.by)
     context = msgspec.structs.replace(exchange.context(), sees=_sees(exchange, resource))
@@ -134,20 +140,32 @@ async def cancel(exchange: Exchange, resource: Resource, id: str) -> web.Respons
 async def delete(exchange: Exchange, resource: Resource, id: str) -> web.Response:
     """Hide a resource from reads; its history stays."""
     resource.check(id)
-    exchange.no_params()
     await exchange.body(Nothing)
     return await execute(exchange, resource, Delete(id=id, etags=exchange.if_match()))
+
+
+class Versions(NamedTuple):
+    """Which part of a history is asked for: ``after`` and ``before`` versions, ``limit`` events at most."""
+
+    after: int
+    before: int | None
+    limit: int
+
+
+def read_versions(params: Params) -> Versions:
+    """Return which part of a history is asked for."""
+    return Versions(
+        after=params.integer("after", 0, 2**62, 0) or 0,
+        before=params.integer("before", 0, 2**62),
+        limit=params.integer("limit", 1, LIMIT_MAX, LIMIT_DEFAULT) or 1,
+    )
 
 
 async def events(exchange: Exchange, resource: Resource, id: str) -> web.Response:
     """Answer with the history as CloudEvents, oldest first, ``after`` and ``before`` versions."""
     resource.check(id)
     exchange.resource = id
-    params = exchange.params
-    after = params.integer("after", 0, 2**62, 0) or 0
-    before = params.integer("before", 0, 2**62)
-    limit = params.integer("limit", 1, LIMIT_MAX, LIMIT_DEFAULT) or 1
-    params.done()
+    after, before, limit = exchange.asked(read_versions)
     await exchange.wait_for_position()
     if not exchange.caller.sees_all or exchange.caller.project_id is not None:
         find(exchange, resource, id)
@@ -155,7 +173,7 @@ async def events(exchange: Exchange, resource: Resource, id: str) -> web.Respons
     if not found and not await exchange.app.ledger.store.stream(id, 0, 1):
         raise NotFound(what=resource.name, id=id)
     found = [event for event in found if before is None or event.version < before]
-    headers = {"Content-Type": cloudevents.BATCH_MEDIA_TYPE}
+    headers = {"Content-Type": BATCH_MEDIA_TYPE}
     if len(found) > limit:
         tail = "" if before is None else f"&before={before}"
         next_page = f"{exchange.path}?after={found[limit - 1].version}{tail}&limit={limit}"
@@ -163,6 +181,12 @@ async def events(exchange: Exchange, resource: Resource, id: str) -> web.Respons
     name = exchange.app.ledger.name
     body = b"[" + b",".join(cloudevents.encode(event, name) for event in found[:limit]) + b"]"
     return web.Response(body=body, headers=headers)
+
+
+def history(pattern: str, handler: Handler, summary: str) -> Route:
+    """Return the route of a history, which is the same for all resources."""
+    answer = list[CloudEvent]
+    return Route("GET", pattern, handler, "read", summary, query=read_versions, answer=answer, media=BATCH_MEDIA_TYPE)
 
 
 def _sees(exchange: Exchange, resource: Resource) -> Callable[[State], bool]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from projections.runs import render
+from projections.runs import Run, render
 from server.exchange import Exchange
 from server.listing import Listing, answer, run_filters
 from server.routes import resources
 from server.routes.bodies import ChangeRun, CreateRun, change
-from server.routes.resources import Resource
+from server.routes.resources import Nothing, Resource
 from server.routing import Route
 
 RUN = Resource(name="run", path="/v1/runs", kinds=("run",), id_kinds=("run",), render=render)
@@ -29,7 +29,6 @@ async def list_active(exchange: Exchange) -> web.Response:
 
 async def create(exchange: Exchange) -> web.Response:
     """Create a run; a later status walks the whole chain in one append."""
-    exchange.no_params()
     body = await exchange.body(CreateRun)
     return await resources.execute(exchange, RUN, body.command(exchange), body.time)
 
@@ -42,7 +41,6 @@ async def retrieve(exchange: Exchange, run_id: str) -> web.Response:
 async def update(exchange: Exchange, run_id: str) -> web.Response:
     """Advance a run by one legal step, or update it."""
     RUN.check(run_id)
-    exchange.no_params()
     body = await exchange.body(ChangeRun)
     return await resources.execute(exchange, RUN, change(body, run_id, exchange), body.time)
 
@@ -63,13 +61,42 @@ async def events(exchange: Exchange, run_id: str) -> web.Response:
 
 
 ROUTES = [
-    Route("GET", "/v1/runs", list_runs, "read", "List runs"),
-    Route("GET", "/v1/_internal_runs", list_runs, "read", "List runs, as the old server named it"),
-    Route("GET", "/v1/runs/active", list_active, "read", "List active runs (deprecated)"),
-    Route("POST", "/v1/runs", create, "write", "Create a run"),
-    Route("GET", "/v1/runs/{run_id}", retrieve, "read", "Retrieve a run"),
-    Route("PATCH", "/v1/runs/{run_id}", update, "write", "Advance or update a run"),
-    Route("DELETE", "/v1/runs/{run_id}", delete, "write", "Delete a run"),
-    Route("PATCH", "/v1/runs/{run_id}/cancel", cancel, "write", "Cancel a run"),
-    Route("GET", "/v1/runs/{run_id}/events", events, "read", "List a run's history"),
+    Route("GET", "/v1/runs", list_runs, "read", "List runs", query=_LIST.read, answer=list[Run]),
+    Route(
+        "GET",
+        "/v1/_internal_runs",
+        list_runs,
+        "read",
+        "List runs, as the old server named it",
+        query=_LIST.read,
+        answer=list[Run],
+        deprecated=True,
+    ),
+    Route(
+        "GET",
+        "/v1/runs/active",
+        list_active,
+        "read",
+        "List active runs",
+        query=_ACTIVE.read,
+        answer=list[Run],
+        deprecated=True,
+    ),
+    Route("POST", "/v1/runs", create, "write", "Create a run", body=CreateRun, answer=Run, status=201, etag=True),
+    Route(
+        "GET",
+        "/v1/runs/{run_id}",
+        retrieve,
+        "read",
+        "Retrieve a run",
+        query=resources.read_as_of,
+        answer=Run,
+        etag=True,
+    ),
+    Route(
+        "PATCH", "/v1/runs/{run_id}", update, "write", "Advance or update a run", body=ChangeRun, answer=Run, etag=True
+    ),
+    Route("DELETE", "/v1/runs/{run_id}", delete, "write", "Delete a run", body=Nothing, answer=Run, etag=True),
+    Route("PATCH", "/v1/runs/{run_id}/cancel", cancel, "write", "Cancel a run", body=Nothing, answer=Run, etag=True),
+    resources.history("/v1/runs/{run_id}/events", events, "List a run's history"),
 ]

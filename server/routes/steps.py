@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -14,7 +14,7 @@ from ledger.errors import NotFound, invalid
 from ledger.events import Step
 from ledger.times import check_range, from_text
 from projections import steps, transcript
-from projections.transcript import StepFilters
+from projections.transcript import Pages, StepFilters
 from server import notes
 from server.exchange import Exchange, json_answer
 from server.listing import Made, kept_or_made, next_link, pages
@@ -45,9 +45,21 @@ class Feedback(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     tags: list[str] | None = None
 
 
-def step_filters(params: Params) -> StepFilters:
-    """Return the filters of ``GET /v1/steps/``."""
-    return StepFilters(
+class Asked(NamedTuple):
+    """Which steps, and which page of them."""
+
+    filters: StepFilters
+    pages: Pages
+
+
+def run_pages(params: Params) -> Asked:
+    """Return the page of ``GET /v1/runs/{run_id}/steps``: newest first."""
+    return Asked(StepFilters(), pages(params, "step", "desc"))
+
+
+def step_pages(params: Params) -> Asked:
+    """Return the filters and the page of ``GET /v1/steps/``: newest first."""
+    filters = StepFilters(
         agent_id=params.text("agent_id"),
         project_id=params.text("project_id"),
         model=params.text("model"),
@@ -58,6 +70,7 @@ def step_filters(params: Params) -> StepFilters:
         start_us=params.time_us("start_date"),
         end_us=params.time_us("end_date"),
     )
+    return Asked(filters, pages(params, "step", "desc"))
 
 
 async def list_steps(exchange: Exchange) -> web.Response:
@@ -76,10 +89,7 @@ async def list_of_run(exchange: Exchange, run_id: str) -> web.Response:
 
 async def _list(exchange: Exchange, run_id: str | None) -> web.Response:
     async def make() -> Made:
-        params = exchange.params
-        filters = StepFilters() if run_id else step_filters(params)
-        asked = pages(params, "step", "desc")
-        params.done()
+        filters, asked = exchange.asked(run_pages if run_id else step_pages)
         page = await transcript.steps(exchange.app.views, _bound(exchange, filters, run_id), asked)
         return Made(b"[" + b",".join(page.wires) + b"]", next_link(exchange, page, backwards=asked.backwards))
 
@@ -104,7 +114,6 @@ async def visible_step(exchange: Exchange, step_id: str, columns: str) -> Sequen
 async def retrieve(exchange: Exchange, step_id: str) -> web.Response:
     """Retrieve a step."""
     exchange.resource = step_id
-    exchange.no_params()
     await exchange.wait_for_position()
     row = await visible_step(exchange, step_id, f"{transcript.STEP}, steps.version")
     return exchange.resource_answer(steps.whole(*row[1:4]), row[4])
@@ -113,7 +122,6 @@ async def retrieve(exchange: Exchange, step_id: str) -> web.Response:
 async def metrics(exchange: Exchange, step_id: str) -> web.Response:
     """Retrieve where the time of a step went."""
     exchange.resource = step_id
-    exchange.no_params()
     await exchange.wait_for_position()
     return json_answer(steps.metrics(await visible_step(exchange, step_id, steps.DETAILS)))
 
@@ -121,7 +129,6 @@ async def metrics(exchange: Exchange, step_id: str) -> web.Response:
 async def provider_trace(exchange: Exchange, step_id: str) -> web.Response:
     """Retrieve what was sent to the model's provider in a step, and what came back; null where none was recorded."""
     exchange.resource = step_id
-    exchange.no_params()
     await exchange.wait_for_position()
     return json_answer(steps.provider_trace(await visible_step(exchange, step_id, steps.DETAILS)))
 
@@ -129,7 +136,6 @@ async def provider_trace(exchange: Exchange, step_id: str) -> web.Response:
 async def give_feedback(exchange: Exchange, step_id: str) -> web.Response:
     """Say whether a step was good or bad, and tag it."""
     exchange.resource = step_id
-    exchange.no_params()
     body = await exchange.body(Feedback)
     if body.feedback is msgspec.UNSET and body.tags is None:
         raise invalid("body", "names nothing to change", ["feedback", "tags"])
@@ -143,7 +149,6 @@ async def record(exchange: Exchange, run_id: str) -> web.Response:
     """Record steps of a run as they begin, go on or end: one or an array of them, all or none."""
     RUN.check(run_id)
     exchange.resource = run_id
-    exchange.no_params()
     items, is_array = await exchange.items()
     made = []
     for number, item in enumerate(items):
@@ -181,11 +186,50 @@ async def _wires(exchange: Exchange, run_id: str, told: Sequence[str]) -> list[b
 
 
 ROUTES = [
-    Route("GET", "/v1/runs/{run_id}/steps", list_of_run, "read", "List a run's steps"),
-    Route("POST", "/v1/runs/{run_id}/steps", record, "write", "Record a run's steps"),
-    Route("GET", "/v1/steps", list_steps, "read", "List steps"),
-    Route("GET", "/v1/steps/{step_id}", retrieve, "read", "Retrieve a step"),
-    Route("GET", "/v1/steps/{step_id}/metrics", metrics, "read", "Retrieve a step's metrics"),
-    Route("GET", "/v1/steps/{step_id}/trace", provider_trace, "read", "Retrieve a step's provider trace"),
-    Route("PATCH", "/v1/steps/{step_id}/feedback", give_feedback, "write", "Give feedback on a step"),
+    Route(
+        "GET",
+        "/v1/runs/{run_id}/steps",
+        list_of_run,
+        "read",
+        "List a run's steps",
+        query=run_pages,
+        answer=list[steps.Step],
+    ),
+    Route(
+        "POST",
+        "/v1/runs/{run_id}/steps",
+        record,
+        "write",
+        "Record a run's steps",
+        body=RecordStep | list[RecordStep],  # type: ignore[valid-type]
+        answer=steps.Step | list[steps.Step],
+        status=201,
+    ),
+    Route("GET", "/v1/steps", list_steps, "read", "List steps", query=step_pages, answer=list[steps.Step]),
+    Route("GET", "/v1/steps/{step_id}", retrieve, "read", "Retrieve a step", answer=steps.Step, etag=True),
+    Route(
+        "GET",
+        "/v1/steps/{step_id}/metrics",
+        metrics,
+        "read",
+        "Retrieve a step's metrics",
+        answer=steps.StepMetrics,
+    ),
+    Route(
+        "GET",
+        "/v1/steps/{step_id}/trace",
+        provider_trace,
+        "read",
+        "Retrieve a step's provider trace",
+        answer=steps.ProviderTrace | None,
+    ),
+    Route(
+        "PATCH",
+        "/v1/steps/{step_id}/feedback",
+        give_feedback,
+        "write",
+        "Give feedback on a step",
+        body=Feedback,
+        answer=steps.Step,
+    ),
 ]

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 from aiohttp import web
+from msgspec import structs
 
 from ledger import ids, times, tokens
 from ledger.errors import NotFound, invalid
@@ -25,28 +24,51 @@ class CreateToken(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     expires_days: float | None = None
 
 
-def show(known: tokens.Grant) -> dict[str, Any]:
+class Token(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be told of a token."""
+
+    id: str
+    user: str
+    scopes: list[str]
+    project: str | None
+    granted_at: str
+    granted_by: str
+    expires_at: str | None
+
+
+class NewToken(msgspec.Struct, frozen=True, kw_only=True):
+    """A token that was just made: the only answer that shows it."""
+
+    token: str
+    id: str
+    user: str
+    scopes: list[str]
+    project: str | None
+    granted_at: str
+    granted_by: str
+    expires_at: str | None
+
+
+def show(known: tokens.Grant) -> Token:
     """Return what may be told of a token."""
-    return {
-        "id": known.id,
-        "user": known.user_id,
-        "scopes": sorted(known.scopes, key=("read", "write", "admin").index),
-        "project": known.project_id,
-        "granted_at": times.to_text(known.granted_us),
-        "granted_by": known.granted_by,
-        "expires_at": None if known.expires_us is None else times.to_text(known.expires_us),
-    }
+    return Token(
+        id=known.id,
+        user=known.user_id,
+        scopes=sorted(known.scopes, key=("read", "write", "admin").index),
+        project=known.project_id,
+        granted_at=times.to_text(known.granted_us),
+        granted_by=known.granted_by,
+        expires_at=None if known.expires_us is None else times.to_text(known.expires_us),
+    )
 
 
 async def list_tokens(exchange: Exchange) -> web.Response:
     """List the tokens that are not revoked."""
-    exchange.no_params()
     return json_answer([show(known) for known in exchange.app.access.all()])
 
 
 async def create(exchange: Exchange) -> web.Response:
     """Create a token; the answer is the only place where it is shown."""
-    exchange.no_params()
     if exchange.idempotency_key() is not None:
         raise invalid("header Idempotency-Key", "cannot be kept here: a token is shown once, and only its digest stays")
     body = await exchange.body(CreateToken)
@@ -65,14 +87,13 @@ async def create(exchange: Exchange) -> web.Response:
     )
     exchange.resource = id
     await exchange.app.ledger.refresh(surely=True)
-    return json_answer({"token": token, **show(_granted(exchange, id))}, status=201)
+    return json_answer(NewToken(token=token, **structs.asdict(show(_granted(exchange, id)))), status=201)
 
 
 async def delete(exchange: Exchange, token_id: str) -> web.Response:
     """Revoke a token, at once."""
     ids.parse(token_id, "token", where="token id")
     exchange.resource = token_id
-    exchange.no_params()
     known = exchange.app.access.get(token_id)
     if known is None:
         raise NotFound(what="token", id=token_id)
@@ -88,7 +109,7 @@ def _granted(exchange: Exchange, token_id: str) -> tokens.Grant:
 
 
 ROUTES = [
-    Route("GET", "/v1/tokens", list_tokens, "admin", "List tokens"),
-    Route("POST", "/v1/tokens", create, "admin", "Create a token"),
-    Route("DELETE", "/v1/tokens/{token_id}", delete, "admin", "Revoke a token"),
+    Route("GET", "/v1/tokens", list_tokens, "admin", "List tokens", answer=list[Token]),
+    Route("POST", "/v1/tokens", create, "admin", "Create a token", body=CreateToken, answer=NewToken, status=201),
+    Route("DELETE", "/v1/tokens/{token_id}", delete, "admin", "Revoke a token", answer=Token),
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from projections import transcript
+from projections.usage import RunMetrics, UsageStatistics
 from server.exchange import Exchange, json_answer
 from server.routes.resources import find
 from server.routes.runs import RUN
@@ -25,12 +26,11 @@ async def metrics(exchange: Exchange, run_id: str) -> web.Response:
 
 async def _prepare(exchange: Exchange, run_id: str) -> None:
     exchange.resource = run_id
-    exchange.no_params()
     await exchange.wait_for_position()
     find(exchange, RUN, run_id)
 
 
 ROUTES = [
-    Route("GET", "/v1/runs/{run_id}/usage", usage, "read", "Retrieve a run's usage"),
-    Route("GET", "/v1/runs/{run_id}/metrics", metrics, "read", "Retrieve a run's metrics"),
+    Route("GET", "/v1/runs/{run_id}/usage", usage, "read", "Retrieve a run's usage", answer=UsageStatistics),
+    Route("GET", "/v1/runs/{run_id}/metrics", metrics, "read", "Retrieve a run's metrics", answer=RunMetrics),
 ]
