@@ -93,6 +93,11 @@ class Access:
             return None
         return grant
 
+    def is_in_force(self, token_id: str, now_us: int) -> bool:
+        """Tell whether a token is neither revoked nor expired."""
+        grant = self.get(token_id)
+        return grant is not None and (grant.expires_us is None or grant.expires_us > now_us)
+
     def get(self, token_id: str) -> Grant | None:
         """Return a grant by the token's id."""
         return self._by_digest.get(self._digest_of.get(token_id, ""))

@@ -54,6 +54,8 @@ class Engine:
         self.fault: str | None = None
         self.on_changed: Callable[[dict[str, list[str]]], None] = lambda changed: None
         """Called with the changed ids of each projection after each commit."""
+        self.on_applied: Callable[[list[Recorded]], None] = lambda batch: None
+        """Called with events that the views have now, in order; some may come again."""
 
     async def open(self, progress: Progress | None = None, *, grows: Callable[[], bool] = lambda: False) -> None:
         """Open the views file and bring it up to the log; what is missing, outdated or foreign is rebuilt.
@@ -147,6 +149,8 @@ class Engine:
             return 0
         position, changed = await self._connection.run(lambda db: self._apply(db, batch))
         self._advance(position, changed)
+        if position == batch[-1].position:
+            self.on_applied(batch)
         return len(batch)
 
     async def catch_up(self, progress: Progress | None = None) -> None:

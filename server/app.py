@@ -25,7 +25,8 @@ from server.auth import Callers
 from server.config import Config
 from server.exchange import Exchange
 from server.expiry import Expiry
-from server.routes import agents, batches, health, jobs, messages, runs, steps, tokens, usage
+from server.hub import Hub
+from server.routes import agents, batches, health, jobs, messages, runs, steps, stream, tokens, usage
 from server.routes import log as log_routes
 from server.routing import Router, routes_of
 
@@ -34,7 +35,7 @@ NOTICE_INTERVAL_S = 0.005
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 log = structlog.get_logger("server")
-ROUTER = Router(routes_of(jobs, runs, messages, steps, usage, batches, agents, log_routes, tokens, health))
+ROUTER = Router(routes_of(jobs, runs, messages, steps, usage, stream, batches, agents, log_routes, tokens, health))
 
 
 class App:
@@ -47,6 +48,7 @@ class App:
         self.access = Access()
         self.views: Views
         self.expiry: Expiry
+        self.hub: Hub
         self.on_fatal: Callable[[BaseException], None] = lambda error: None
         """Called when a task that the server needs has died."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -69,12 +71,20 @@ class App:
         self.views = Views(self.engine.path, self.ledger.store.streams)
         await self.views.open()
         self.engine.on_changed = self.views.forget
+        self.hub = Hub(self.engine.position)
+        self.engine.on_applied = self.hub.applied
         self.engine.start()
         self.expiry = Expiry(self.ledger, self.views)
 
     def start_beats(self) -> None:
         """Start what runs by the clock."""
         self._own(self.expiry.run(), "expiry")
+        self._own(self._look_after_streams(), "streams")
+
+    async def _look_after_streams(self) -> None:
+        while True:
+            await asyncio.sleep(self.config.ping_interval_s)
+            self.hub.beat()
 
     def _own(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -97,8 +107,12 @@ class App:
         await self.ledger.close()
 
     async def drain(self, timeout_s: float) -> None:
-        """Answer the requests under way, at most for ``timeout_s``; each connection ends with its answer."""
+        """Answer the requests under way, at most for ``timeout_s``; each connection ends with its answer.
+
+        Streams end between two events.
+        """
         self._stopping = True
+        self.hub.stop()
         if self._under_way:
             self._idle.clear()
             try:

@@ -23,5 +23,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """How long a body may take to arrive."""
     wait_timeout_s: float = 10.0
     """How long a request waits for the views to have a position."""
+    streams_max: int = 5_000
+    """Open streams; each takes some 50 KiB, so these are 250 MiB."""
+    stream_stall_s: float = 10.0
+    """How long a client of a stream may take nothing before it is cut off; it can go on from where it was."""
+    ping_interval_s: float = 15.0
+    """How often a stream without news says that it is there: less than the usual proxy's 60 s."""
     stop_timeout_s: float = 30.0
     """How long a stop waits for requests under way."""

@@ -195,6 +195,15 @@ class Exchange:
             return False
         return header.strip() == "*" or any(tag == str(version) for _, tag, _ in _ETAG.findall(header))
 
+    def last_event_id(self) -> int | None:
+        """Return the mark that ``Last-Event-ID`` names, where a client goes on with a stream; None where it is new."""
+        header = self.request.headers.get("Last-Event-ID")
+        if header is None or not header.strip():
+            return None
+        if not (header.isascii() and header.isdigit() and len(header) < 19):
+            raise invalid("header Last-Event-ID", f"'{header[:40]}' is no id of this stream", "an integer from 0")
+        return int(header)
+
     async def wait_for_position(self) -> None:
         """Wait until the views have what ``Ledger-Position`` names."""
         header = self.request.headers.get("Ledger-Position")

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from typing import NamedTuple
+from collections.abc import AsyncIterator
 
 import msgspec
 from aiohttp import web
@@ -14,16 +13,13 @@ from ledger.bulk import Entry, LineError, Tally, append_all
 from ledger.cloudevents import BATCH_MEDIA_TYPE, CloudEvent
 from ledger.errors import BadRequest, LedgerError, invalid
 from ledger.events import TYPES, Created, Recorded
-from ledger.jsontext import DEPTH_MAX, INT_MAX
+from ledger.jsontext import DEPTH_MAX
 from server.auth import check_admin
 from server.exchange import Exchange, json_answer
-from server.listing import LIMIT_DEFAULT, LIMIT_MAX
-from server.params import Params
+from server.feed import SCAN, follow, read_part, visible, wants_stream
 from server.problems import Forbidden
 from server.routing import Route
 
-SCAN = 2000
-"""Events looked at in one step of a feed that shows only some of them."""
 YIELD_EVERY = 500
 """Lines parsed before other requests get their turn, about 5 ms."""
 LINE_SIZE_MAX = 8 * 1024 * 1024
@@ -34,29 +30,13 @@ ADMIN_VERBS = frozenset({"refused", "erased", "granted", "revoked"})
 """Events that only the ledger itself records, or an admin brings."""
 
 
-class Part(NamedTuple):
-    """Which part of the log is asked for: above position ``after``, of ``types``, of one ``subject``."""
-
-    after: int
-    types: tuple[str, ...] | None
-    subject: str | None
-    limit: int
-
-
-def read_part(params: Params) -> Part:
-    """Return which part of the log is asked for."""
-    return Part(
-        after=params.integer("after", 0, 2**62, 0) or 0,
-        types=params.many(("types",), sorted(TYPES)),
-        subject=params.id("subject", lambda text: ids.parse(text, "job", "run", "token", where="subject")),
-        limit=params.integer("limit", 1, LIMIT_MAX, LIMIT_DEFAULT) or 1,
-    )
-
-
-async def feed(exchange: Exchange) -> web.Response:
-    """List the log above ``after`` as CloudEvents; own rows unless admin."""
-    after, types, subject, limit = exchange.asked(read_part)
+async def feed(exchange: Exchange) -> web.StreamResponse:
+    """List the log above ``after`` as CloudEvents, or follow it live; own rows unless admin."""
+    part = exchange.asked(read_part)
     await exchange.wait_for_position()
+    if wants_stream(exchange):
+        return await follow(exchange, part)
+    after, types, subject, limit = part
     found: list[Recorded] = []
     async for event in _matching(exchange, after, types, subject):
         found.append(event)
@@ -76,7 +56,7 @@ async def _matching(
     exchange: Exchange, after: int, types: tuple[str, ...] | None, subject: str | None
 ) -> AsyncIterator[Recorded]:
     store = exchange.app.ledger.store
-    owns, end = _owns(exchange)
+    owns, end = visible(exchange)
     if subject is not None:
         for event in await store.stream(subject):
             if after < event.position <= end and (types is None or event.type in types) and owns(event):
@@ -89,20 +69,6 @@ async def _matching(
             if owns(event):
                 yield event
         after = batch[-1].position
-
-
-def _owns(exchange: Exchange) -> tuple[Callable[[Recorded], bool], int]:
-    """Return which events the caller may see, and up to which position the views can tell whose they are."""
-    caller, views = exchange.caller, exchange.app.views
-    if caller.sees_all and caller.project_id is None:
-        return lambda event: True, INT_MAX
-
-    def owns(event: Recorded) -> bool:
-        table = {"job": "jobs", "run": "runs", "batch": "batches"}.get(event.type.partition(".")[0])
-        row = views.row(table, event.stream) if table else None
-        return row is not None and (not row.deleted or caller.sees_all) and caller.may_see(row.user_id, row.project_id)
-
-    return owns, exchange.app.engine.position
 
 
 async def append(exchange: Exchange) -> web.Response:
