@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -120,14 +121,17 @@ def work(plan: Plan, context: Context, *, skip_refused: bool = False) -> Work:
     return run
 
 
-class Note(msgspec.Struct, frozen=True):
+F = TypeVar("F", bound=Step | Message)
+
+
+class Note(msgspec.Struct, Generic[F], frozen=True):
     """A step or a message of a run, and when it happened (microseconds; None: when the context says, or now)."""
 
-    fact: Step | Message
+    fact: F
     time_us: int | None = None
 
 
-def record(run_id: str, notes: Sequence[Note], context: Context) -> Work:
+def record(run_id: str, notes: Sequence[Note[Any]], context: Context) -> Work:
     """Return the work that appends what happened within a run: all notes or none."""
 
     def run(session: Session) -> Receipt:
@@ -149,7 +153,7 @@ def record(run_id: str, notes: Sequence[Note], context: Context) -> Work:
     return run
 
 
-def _noted(run_id: str, note: Note, context: Context, now_us: int) -> Draft:
+def _noted(run_id: str, note: Note[Any], context: Context, now_us: int) -> Draft:
     limits.check(note.fact, run_id)
     said_us = note.time_us if note.time_us is not None else context.time_us
     name = "run.step" if isinstance(note.fact, Step) else "run.message"

@@ -153,7 +153,7 @@ class Ledger:
             raise receipt.refusal
         return receipt
 
-    async def record(self, run_id: str, notes: Sequence[Note], context: Context | None = None) -> Receipt:
+    async def record(self, run_id: str, notes: Sequence[Note[Any]], context: Context | None = None) -> Receipt:
         """Append steps and messages of a run, all or none; return once that is durable. Raises as ``execute_plan``."""
         context = context or Context(actor=SYSTEM_USER)
         receipt = await self._submit(commands.record(run_id, notes, context), context, (run_id,))

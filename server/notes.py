@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from aiohttp import web
 
@@ -14,7 +15,7 @@ PAUSE_EVERY = 500
 """Objects checked before other requests get their turn, about 5 ms."""
 
 
-async def record(exchange: Exchange, run_id: str, notes: Sequence[Note]) -> Receipt:
+async def record(exchange: Exchange, run_id: str, notes: Sequence[Note[Any]]) -> Receipt:
     """Append what happened within a run, all or none; return once the views have it."""
     app = exchange.app
     receipt = await app.ledger.record(run_id, notes, exchange.context())

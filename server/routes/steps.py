@@ -171,7 +171,7 @@ def step_id_of(data: bytes | None) -> str:
     return _id_of(data or b"{}").id
 
 
-def _note(exchange: Exchange, item: dict[str, Any], where: str) -> Note:
+def _note(exchange: Exchange, item: dict[str, Any], where: str) -> Note[Step]:
     body: Any = convert(item, RecordStep, where)
     said = {name: getattr(body, name) for name in RecordStep.__struct_fields__ if name not in ("id", "time")}
     step = Step(by=exchange.caller.by, id=ids.make("step") if body.id is None else body.id, **said)
