@@ -28,7 +28,7 @@ PURE = (
     *(f"ledger/{name}.py" for name in ("errors", "ids", "events", "upcast", "transitions", "state", "decider")),
     *(f"ledger/{name}.py" for name in ("cloudevents", "merkle")),
     "ledger/formats/*.py",
-    "projections/forensics.py",
+    *(f"projections/{name}.py" for name in ("course", "forensics", "spans", "toolcalls", "trace")),
 )
 IMPURE_IMPORTS = {
     *("asyncio", "threading", "concurrent", "multiprocessing", "subprocess", "signal", "selectors"),  # concurrency
