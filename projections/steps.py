@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, Literal
 
 import msgspec
-from msgspec.structs import asdict, astuple
+from msgspec.structs import astuple
 
 from ledger import events as facts
 from ledger import upcast
@@ -120,12 +120,17 @@ class State(msgspec.Struct, kw_only=True):
 
 COLUMNS = (*State.__struct_fields__, "wire")
 _TEXT = {"id", "run_id", "status", "agent_id", "project_id", "model", "feedback", "trace_id"}
-_WIRE_END = b',"agent_id":null,"project_id":null}'
-"""How a wire ends as stored: agent and project are those of the run where the step has none of its own."""
 _FROM_RUN = {"agent_id", "project_id"}
-_WIRE_FIELDS = frozenset(Step.__struct_fields__) - _FROM_RUN
+"""What the run has where the step has none of its own: it is put behind a row's wire on reading (``whole``)."""
+_BLANK: dict[str, Any] = {name: None for name in Step.__struct_fields__ if name not in _FROM_RUN}
+_BLANK |= {"tags": [], "messages": []}
+"""A step of which nothing is known, as it stands in a row."""
 _NOT_SAID = {"by", "imputed", "request"}
-_TIMES = ("step_start_ns", "step_ns", "llm_request_start_ns", "llm_request_ns", "tool_execution_ns")
+_PLAIN = (
+    "agent_id", "project_id", "model", "feedback", "trace_id", "step_start_ns", "step_ns", "llm_request_start_ns",
+    "llm_request_ns", "tool_execution_ns",
+)  # fmt: skip
+"""Columns that hold what was said as it is."""
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -139,14 +144,13 @@ def evolve(state: State | None, event: Recorded, step: facts.Step) -> State:
         state.status = step.status
         if step.status in ENDED:
             state.ended_us = max(event.time, state.began_us)
-    merged = _decode(state.said)
-    merged.update(
-        (name, value)
-        for name, value in asdict(step).items()
-        if name not in _NOT_SAID and value is not msgspec.UNSET and (value is not None or name == "feedback")
-    )
+    merged = msgspec.to_builtins(step)  # what was said, and nothing else
+    for name in _NOT_SAID:
+        merged.pop(name, None)
+    if state.said != b"{}":
+        merged = {**_decode(state.said), **merged}
     state.said = _encode(merged)
-    for name in ("agent_id", "project_id", "model", "feedback", "trace_id", *_TIMES):
+    for name in _PLAIN:
         setattr(state, name, merged.get(name))
     _count(state, merged)
     return state
@@ -172,19 +176,11 @@ def _first(*values: int | None) -> int | None:
 
 def render(state: State) -> bytes:
     """Return the wire bytes of a step up to its agent and project; see ``whole``."""
-    said = _decode(state.said)
-    shown = {name: said.get(name) for name in _WIRE_FIELDS} | {
-        "id": state.id,
-        "run_id": state.run_id,
-        "status": state.status,
-        "total_tokens": state.total_tokens,
-        "cached_input_tokens": state.cached_input_tokens,
-        "cache_write_tokens": state.cache_write_tokens,
-        "reasoning_tokens": state.reasoning_tokens,
-        "tags": said.get("tags") or [],
-        "messages": [],
-    }
-    return _encode(Step(**shown))[: -len(_WIRE_END)]
+    shown = {**_BLANK, **{name: value for name, value in _decode(state.said).items() if name in _BLANK}}
+    shown["run_id"], shown["status"], shown["total_tokens"] = state.run_id, state.status, state.total_tokens
+    shown["cached_input_tokens"], shown["cache_write_tokens"] = state.cached_input_tokens, state.cache_write_tokens
+    shown["reasoning_tokens"] = state.reasoning_tokens
+    return _encode(shown)[:-1]
 
 
 def whole(wire: bytes, agent_id: str | None, project_id: str | None) -> bytes:

@@ -111,13 +111,12 @@ def _root(run: state.State, known_steps: Sequence[steps.State]) -> Span:
 
 
 def _usage(run: state.State, known_steps: Sequence[steps.State]) -> Attributes:
-    """Return the tokens of a run: what was told of it as a whole, else the sums over the steps that told them."""
+    """Return the tokens of a run as ``projections.usage`` does: sums over its steps, else what was told of it whole."""
     told = facts.TokenUsage() if run.usage is None else msgspec.json.decode(run.usage, type=facts.TokenUsage)
     found: Attributes = {}
     for attribute, name in _USAGE.items():
         counts = [count for step in known_steps if (count := getattr(step, name)) is not None]
-        whole = getattr(told, name)
-        found[attribute] = whole if whole is not None else sum(counts) if counts else None
+        found[attribute] = sum(counts) if counts else getattr(told, name)
     return found
 
 

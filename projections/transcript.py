@@ -137,10 +137,12 @@ def _beyond(where: Where, position: int, falls: bool) -> Where:
 
 
 async def _parts(views: Views, where: Where, falls: bool, limit: int) -> list[Part]:
-    """Return rows in order. Positions are found in the index first: a batch's messages lie scattered over the log."""
-    direction = "DESC" if falls else "ASC"
-    inner = f"SELECT position FROM messages WHERE {where} ORDER BY position {direction} LIMIT :limit"
-    text = f"SELECT position, run_id, id, wire FROM messages WHERE position IN ({inner}) ORDER BY position {direction}"
+    """Return rows in order. Of many runs, positions are found in the index first: their messages lie scattered."""
+    end = f"ORDER BY position {'DESC' if falls else 'ASC'}"
+    text = f"SELECT position, run_id, id, wire FROM messages WHERE {where} {end} LIMIT :limit"
+    if "run_id" not in where.parameters:
+        inner = f"SELECT position FROM messages WHERE {where} {end} LIMIT :limit"
+        text = f"SELECT position, run_id, id, wire FROM messages WHERE position IN ({inner}) {end}"
     return [Part(*row) for row in await views.read(text, {**where.parameters, "limit": limit})]
 
 

@@ -11,7 +11,7 @@ from types import ModuleType
 import click
 from rich.console import Console
 
-from scripts.bench import append_many, append_one, import_swf, lists, rebuild, retrieve, verify
+from scripts.bench import append_many, append_one, import_swf, lists, rebuild, retrieve, verify, within
 from scripts.bench.contest import Row
 from scripts.bench.machine import describe
 from scripts.bench.report import as_json, show
@@ -21,6 +21,7 @@ from scripts.bench.workplace import Workplace
 BENCHES: dict[str, ModuleType] = {
     "retrieve": retrieve,
     "lists": lists,
+    "within": within,
     "append-many": append_many,
     "append-one": append_one,
     "import": import_swf,

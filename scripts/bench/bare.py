@@ -1,8 +1,8 @@
 """A bare aiohttp server that answers every request for one path with the same bytes: what HTTP itself costs here.
 
-``application``: a ``web.Application`` with one route, whose handler returns ``web.Response(body=…,
-content_type="application/json")``. ``server``: a low-level ``web.Server`` with such a handler, without any routing.
-Both run as ours does: a process of its own, uvloop, no access log of aiohttp, the same runner and collector settings.
+``application``: a ``web.Application`` with one route, whose handler reads the body, if there is one, and returns
+``web.Response(body=…, content_type="application/json")``. ``server``: a low-level ``web.Server`` with such a handler, without any
+routing. Both run as ours does: a process of its own, uvloop, no access log of aiohttp, the same runner and collector settings.
 """
 
 from __future__ import annotations
@@ -38,11 +38,13 @@ async def serve(kind: str, path: str, body: bytes) -> None:
 
 
 def _application(path: str, body: bytes) -> web.AppRunner:
-    async def handle(_request: web.Request) -> web.Response:
+    async def handle(request: web.Request) -> web.Response:
+        if request.can_read_body:
+            await request.read()
         return web.Response(body=body, content_type="application/json")
 
-    app = web.Application()
-    app.router.add_get(path, handle)
+    app = web.Application(client_max_size=2**30)
+    app.router.add_route("*", path, handle)
     return web.AppRunner(app, **SETTINGS)
 
 

@@ -20,7 +20,7 @@ _LENGTH = b"\r\nContent-Length: "
 
 
 class Connection(asyncio.Protocol):
-    """One connection: sends a request, counts the answer and whether it was another than 200, sends the next."""
+    """One connection: sends a request, counts the answer and whether it was neither 200 nor 201, sends the next."""
 
     def __init__(self, requests: Iterator[bytes], broken: asyncio.Future[None]) -> None:
         self._requests = requests
@@ -49,7 +49,7 @@ class Connection(asyncio.Protocol):
             if at < len(_LENGTH):
                 self._fail(f"the server answered {self._head[:200]!r}")
                 return
-            self.faults += not self._head.startswith(b"HTTP/1.1 200 ")
+            self.faults += not self._head.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 201 "))
             self._missing = end + 4 + int(self._head[at : self._head.find(b"\r", at)]) - len(self._head)
             self._head = b""
         if not self._missing:
@@ -84,10 +84,15 @@ async def load(port: int, seconds: float, connections: int, requests: list[bytes
 
 
 def main() -> None:
-    """Run with: port, seconds, connections, a file of paths, and headers as ``Name: value``."""
-    port, seconds, connections, file, *headers = sys.argv[1:]
+    """Run with: port, seconds, connections, a file of paths, a file with the body of POSTs or "", and headers."""
+    port, seconds, connections, file, posted, *headers = sys.argv[1:]
+    body = Path(posted).read_bytes() if posted else b""
+    if posted:
+        headers += [f"Content-Length: {len(body)}", "Content-Type: application/json"]
     lines = "".join(f"{header}\r\n" for header in (f"Host: 127.0.0.1:{port}", *headers))
-    requests = [f"GET {path} HTTP/1.1\r\n{lines}\r\n".encode() for path in Path(file).read_text("ascii").split()]
+    method = "POST" if posted else "GET"
+    paths = Path(file).read_text("ascii").split()
+    requests = [f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body for path in paths]
     result = uvloop.run(load(int(port), float(seconds), int(connections), requests))
     sys.stdout.write(msgspec.json.encode(result).decode())
 

@@ -24,10 +24,14 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 
 
 class Asking:
-    """The paths that are asked for, in turn. ``step``: how many paths further each measurement begins."""
+    """The paths that are asked for, in turn. ``step``: how many paths further each measurement begins.
 
-    def __init__(self, served: Served, paths: Sequence[str], step: int = 0) -> None:
+    ``body``: a file that is sent with each request, which then is a POST.
+    """
+
+    def __init__(self, served: Served, paths: Sequence[str], step: int = 0, body: Path | None = None) -> None:
         self.served = served
+        self.body = body
         self._paths = list(paths)
         self._step = step
         self._at = 0
@@ -38,12 +42,16 @@ class Asking:
         return self._paths[at:] + self._paths[:at]
 
 
-def compare(place: Workplace, ours: Asking, baseline: Asking) -> list[Pair]:
-    """Measure two servers, or two ways to ask one, in turns; where there are several rounds, after one to warm up."""
+def compare(place: Workplace, ours: Asking, baseline: Asking, least_s: float = 0.0) -> list[Pair]:
+    """Measure two servers, or two ways to ask one, in turns; where there are several rounds, after one to warm up.
+
+    ``least_s``: how long a measurement lasts at least, where one answer takes long.
+    """
     scale = place.scale
-    warm = [_measure(place, asking, scale.load_s) for asking in (ours, baseline) if scale.load_rounds > 1]
+    seconds = max(scale.load_s, least_s)
+    warm = [_measure(place, asking, seconds) for asking in (ours, baseline) if scale.load_rounds > 1]
     pairs = take_turns(
-        lambda: _measure(place, ours, scale.load_s), lambda: _measure(place, baseline, scale.load_s), scale.load_rounds
+        lambda: _measure(place, ours, seconds), lambda: _measure(place, baseline, seconds), scale.load_rounds
     )
     first = pairs[0][0]
     faults = sum(lap.faults for lap in warm)  # the rates of a warm-up do not count, but what went wrong does
@@ -53,12 +61,12 @@ def compare(place: Workplace, ours: Asking, baseline: Asking) -> list[Pair]:
 def _measure(place: Workplace, asking: Asking, seconds: float) -> Lap:
     file = place.fresh(".paths")
     file.write_text("\n".join(asking.next_paths()) + "\n", "ascii")
-    wrk = shutil.which("wrk") if seconds >= 1 else None
+    wrk = shutil.which("wrk") if seconds >= 1 and asking.body is None else None
     before = asking.served.cpu_s()
     if wrk:
         answers, elapsed, faults = _wrk(wrk, asking.served, seconds, file)
     else:
-        answers, elapsed, faults = _client(asking.served, seconds, file)
+        answers, elapsed, faults = _client(asking, seconds, file)
     cpu_s = asking.served.cpu_s() - before
     file.unlink()
     return Lap(answers / elapsed, cpu_s / answers, faults)
@@ -87,7 +95,8 @@ def _wrk(wrk: str, served: Served, seconds: float, file: Path) -> tuple[float, f
     return float(found[1]), float(found[2]) * _SECONDS[found[3]], faults
 
 
-def _client(served: Served, seconds: float, file: Path) -> tuple[float, float, int]:
+def _client(asking: Asking, seconds: float, file: Path) -> tuple[float, float, int]:
+    served = asking.served
     headers = [f"{name}: {value}" for name, value in served.headers.items()]
     command = [
         sys.executable,
@@ -97,6 +106,7 @@ def _client(served: Served, seconds: float, file: Path) -> tuple[float, float, i
         str(seconds),
         str(CONNECTIONS),
         str(file),
+        "" if asking.body is None else str(asking.body),
     ]
     told = subprocess.run([*command, *headers], capture_output=True, check=True).stdout
     result = msgspec.json.decode(told, type=dict[str, float])

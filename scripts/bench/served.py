@@ -46,6 +46,13 @@ class Served:
         with urllib.request.urlopen(request) as answer:  # noqa: S310 - http
             return bytes(answer.read())
 
+    def post(self, path: str, body: bytes) -> bytes:
+        """Send a body; return that of the answer."""
+        headers = {**self.headers, "Content-Type": "application/json"}
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, headers)
+        with urllib.request.urlopen(request) as answer:  # noqa: S310 - http
+            return bytes(answer.read())
+
     def cpu_s(self) -> float:
         """Return the CPU seconds that the process has used, 0 where the system does not tell."""
         try:

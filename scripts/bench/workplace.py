@@ -10,6 +10,9 @@ from pathlib import Path
 
 import msgspec
 
+from ledger import messages
+from ledger.commands import Note
+from ledger.decider import Create
 from ledger.events import Changed, Created, Draft, draft
 from ledger.ids import SYSTEM_USER
 from ledger.ledger import Ledger
@@ -61,11 +64,33 @@ class Workplace:
         for path in self.folder.glob(f"{database.stem}.*"):
             path.unlink()
 
+    def talk(self, messages: int) -> Log:
+        """Return a ledger of one running run with so many messages of about 700 bytes; its token may write."""
+        path = self.fresh()
+        return asyncio.run(_talk(path, messages))
+
     def log(self, events: int) -> Log:
         """Return a ledger of about so many events, never fewer, made on first use: nine runs, a job, and so on."""
         if events not in self._logs:
             self._logs[events] = asyncio.run(_generate(self.folder / f"log-{events}.db", events))
         return self._logs[events]
+
+
+async def _talk(path: Path, count: int) -> Log:
+    async with Ledger.open(path, name="bench.example/talk") as ledger:
+        run = Create(
+            id="run-00000000-0000-4000-8000-000000000001",
+            kind="run",
+            facts=Created(user_id=SYSTEM_USER, agent_id="agent-00000001"),
+            status="running",
+        )
+        await ledger.execute(run)
+        said = {"message_type": "assistant_message", "content": "It is what it is, said the ledger. " * 15}
+        notes = [Note(messages.record(said)[0]) for _ in range(count)]
+        for start in range(0, count, APPEND):
+            await ledger.record(run.id, notes[start : start + APPEND])
+        token, _ = await grant(ledger, user_id=SYSTEM_USER, scopes=["read", "write"], actor=SYSTEM_USER)
+    return Log(path, token, [run.id], [])
 
 
 async def _generate(path: Path, events: int) -> Log:

@@ -261,8 +261,9 @@ SUMS = [
      {"gen_ai.usage.reasoning.output_tokens": 7}),
     ("the provider's words", [step(1, prompt_tokens_details={"cache_creation_tokens": 5})],
      {"gen_ai.usage.cache_creation.input_tokens": 5}),
-    ("the run's own word counts", [step(1, prompt_tokens=3, completion_tokens=4), (2, "updated", {"usage": USAGE})],
-     {"gen_ai.usage.input_tokens": 100, "gen_ai.usage.output_tokens": 4, "gen_ai.usage.cache_read.input_tokens": 0,
+    ("the steps' word counts before the run's",
+     [step(1, prompt_tokens=3, completion_tokens=4), (2, "updated", {"usage": USAGE})],
+     {"gen_ai.usage.input_tokens": 3, "gen_ai.usage.output_tokens": 4, "gen_ai.usage.cache_read.input_tokens": 0,
       "jobledger.usage.total_tokens": 7}),
 ]  # fmt: skip
 
