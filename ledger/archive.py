@@ -15,7 +15,7 @@ from ledger.decider import admit
 from ledger.entropy import Entropy
 from ledger.errors import IdempotencyConflict, LedgerError, VersionMismatch, invalid
 from ledger.events import Draft, Recorded
-from ledger.formats import Reject, Row, google2011, letta_evals, reject, swf
+from ledger.formats import Reject, Row, google2011, letta_evals, reject, swf, tau2
 from ledger.ids import SYSTEM_USER
 from ledger.ledger import Ledger
 from ledger.session import Session, Work
@@ -31,6 +31,7 @@ T = TypeVar("T")
 Parser = Callable[[Iterable[bytes], str], Iterator[Row | Reject]]
 FOREIGN: dict[str, Parser] = {
     "letta-evals": letta_evals.parse,
+    "tau2": tau2.parse,
     "swf": swf.parse,
     "google-2011": google2011.parse,
 }
