@@ -4,35 +4,38 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from itertools import islice, takewhile
+from itertools import islice
 from typing import TypeVar
 
 import msgspec
 
-from ledger import cloudevents, ids
+from ledger import cloudevents, ids, rows
 from ledger.bulk import Entry, append_one
 from ledger.decider import admit
 from ledger.entropy import Entropy
-from ledger.errors import IdempotencyConflict, InvalidTransition, LedgerError, NotFound, VersionMismatch, invalid
-from ledger.events import Changed, Created, Draft, Fact, Recorded, draft
-from ledger.formats import Reject, Row, google2011, swf
+from ledger.errors import IdempotencyConflict, LedgerError, VersionMismatch, invalid
+from ledger.events import Draft, Recorded
+from ledger.formats import Reject, Row, google2011, letta_evals, reject, swf, tau2
 from ledger.ids import SYSTEM_USER
 from ledger.ledger import Ledger
 from ledger.session import Session, Work
 from ledger.store import Store
 from ledger.tokens import ACCESS_TYPES
-from ledger.transitions import allowed, chain
 
 ROWS = 4000
 """Records in one transaction of an import: about 6,000 events, some 50 ms; other writers get in between."""
-TEXT_MAX = 2000
-"""Characters of a rejected line that the rejects file keeps."""
+PART_SIZE = 8 * 2**20
+"""Bytes of records in one transaction of an import: a record of an agent's run may have as much as a thousand jobs."""
 
 T = TypeVar("T")
 Parser = Callable[[Iterable[bytes], str], Iterator[Row | Reject]]
-FOREIGN: dict[str, Parser] = {"swf": swf.parse, "google-2011": google2011.parse}
+FOREIGN: dict[str, Parser] = {
+    "letta-evals": letta_evals.parse,
+    "tau2": tau2.parse,
+    "swf": swf.parse,
+    "google-2011": google2011.parse,
+}
 FORMATS = ("jobledger", *FOREIGN)
-_IMPUTED = Changed(imputed=True)
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,7 +57,7 @@ async def load(ledger: Ledger, lines: Iterable[bytes], format: str, source: str)
         origin = _Origin()
         parts = (_load_events(part, origin) for part in _chunks(enumerate(lines, 1), ROWS * 4))
     else:
-        parts = (_load_rows(part) for part in _chunks(FOREIGN[format](lines, source), ROWS))
+        parts = (_load_rows(part) for part in _parts(FOREIGN[format](lines, source)))
     work = await asyncio.to_thread(next, parts, None)
     while work is not None:
         outcome, work = await asyncio.gather(ledger.submit(work), asyncio.to_thread(next, parts, None))
@@ -67,84 +70,40 @@ def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield part
 
 
-def _load_rows(rows: Sequence[Row | Reject]) -> Work:
-    whole = [row for row in rows if isinstance(row, Row)]
+def _parts(rows: Iterable[Row | Reject]) -> Iterator[list[Row | Reject]]:
+    part: list[Row | Reject] = []
+    size = 0
+    for row in rows:
+        part.append(row)
+        size += len(row.raw) if isinstance(row, Row) else 0
+        if len(part) >= ROWS or size >= PART_SIZE:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def _load_rows(told: Sequence[Row | Reject]) -> Work:
+    whole = [row for row in told if isinstance(row, Row)]
     streams, keys = {row.stream for row in whole}, [row.key for row in whole]
 
     def run(session: Session) -> Outcome:
         appended = duplicate = 0
         rejects: list[Reject] = []
         session.expect(streams, keys)
-        for row in rows:
+        for row in told:
             if isinstance(row, Reject):
                 rejects.append(row)
                 continue
             try:
-                drafts = _drafts(session, row)
-                if drafts:
-                    session.append(drafts)
-                    appended += len(drafts)
-                else:
-                    duplicate += _size_of(session, row)
+                added, known = rows.enter(session, row)
+                appended += added
+                duplicate += known
             except LedgerError as error:
-                rejects.append(Reject(row.line, str(error), _text(row.raw)))
-        return Outcome(appended=appended, duplicate=duplicate, rejects=tuple(rejects), lines=len(rows))
+                rejects.append(reject(row.line, error, row.raw))
+        return Outcome(appended=appended, duplicate=duplicate, rejects=tuple(rejects), lines=len(told))
 
     return run
-
-
-def _drafts(session: Session, row: Row) -> list[Draft]:
-    """Return the events of a row, those that the rules need and the source never showed marked as imputed."""
-    prior = session.find(row.key)
-    if prior is not None:
-        last = row.moves[-1]
-        if (prior.stream, prior.type, prior.time) != (row.stream, f"{row.kind}.{last.status}", last.time_us):
-            raise IdempotencyConflict(key=row.key)
-        return []
-    state = session.state(row.stream)
-    if state is not None and state.deleted_us is not None:
-        raise NotFound(what=row.kind, id=row.stream)
-    drafts = _walk(row, None if state is None else state.status)
-    if not drafts:
-        raise _refusal(row, None if state is None else state.status)
-    last_draft = drafts[-1]
-    drafts[-1] = draft(
-        row.stream, last_draft.type, last_draft.fact, time=last_draft.time, actor=SYSTEM_USER, key=row.key
-    )
-    return drafts
-
-
-def _size_of(session: Session, row: Row) -> int:
-    """Return how many events a row that is there had led to: back from the one that holds its key to the next key."""
-    last = session.find(row.key)
-    if last is None:
-        return 0
-    before = reversed(session.stream(row.stream)[: last.version - 1])
-    return 1 + len(list(takewhile(lambda event: event.key is None, before)))
-
-
-def _walk(row: Row, found: str | None) -> list[Draft]:
-    """Return the events that lead from a status through a row's moves, or none where no legal way does."""
-    drafts: list[Draft] = []
-    for move in row.moves:
-        steps = chain(row.kind, found, move.status)
-        if not steps:
-            return []
-        for step in steps[:-1]:
-            fact: Fact = Created(user_id=SYSTEM_USER, imputed=True) if step == "created" else _IMPUTED
-            drafts.append(draft(row.stream, f"{row.kind}.{step}", fact, time=move.time_us, actor=SYSTEM_USER))
-        drafts.append(draft(row.stream, f"{row.kind}.{move.status}", move.fact, time=move.time_us, actor=SYSTEM_USER))
-        found = move.status
-    return drafts
-
-
-def _refusal(row: Row, found: str | None) -> InvalidTransition:
-    for move in row.moves:
-        if not chain(row.kind, found, move.status):
-            break
-        found = move.status
-    following = list(allowed(row.kind, found))
-    return InvalidTransition(id=row.stream, current_status=found, requested_status=move.status, allowed=following)
 
 
 class _Origin:
@@ -170,9 +129,9 @@ def _load_events(lines: Sequence[tuple[int, bytes]], origin: _Origin) -> Work:
                     duplicate += 1
             except VersionMismatch as error:
                 origin.differing.add(error.facts["id"])
-                rejects.append(Reject(number, str(error), _text(line)))
+                rejects.append(reject(number, error, line))
             except LedgerError as error:
-                rejects.append(Reject(number, str(error), _text(line)))
+                rejects.append(reject(number, error, line))
         return Outcome(appended=appended, duplicate=duplicate, rejects=tuple(rejects), lines=len(lines))
 
     return run
@@ -219,10 +178,6 @@ def _restore(session: Session, recorded: Recorded, wanted: Draft) -> None:
         raise IdempotencyConflict(key=recorded.key)
     admit(session.state(recorded.stream), recorded.stream, recorded.type, wanted.fact, session.book)
     session.restore(recorded, wanted)
-
-
-def _text(line: bytes) -> str:
-    return line.decode("utf-8", "replace").strip()[:TEXT_MAX]
 
 
 async def dump(store: Store, *, after: int = 0, stream: str | None = None) -> AsyncIterator[list[bytes]]:

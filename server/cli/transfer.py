@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -74,7 +75,7 @@ async def _import(db: Path, files: tuple[Path, ...], format_: str, rejects: Path
 async def _import_file(
     ledger: Ledger, path: Path, format_: str, tally: dict[str, Any], refused: _Rejects, beside: Beside
 ) -> None:
-    source = path.name.removesuffix(".gz")
+    source = _name(path).removesuffix(".gz")
     with _bar(path) as (progress, task), path.open("rb") as raw:
         async for part in archive.load(ledger, _lines(raw, path), format_, source):
             tally["appended"] += part.appended
@@ -83,6 +84,11 @@ async def _import_file(
             refused.write(path, part.rejects)
             beside.appended(tally["appended"])
             progress.update(task, completed=raw.tell())
+
+
+def _name(path: Path) -> str:
+    """Return the name of a file as text: a name may hold any bytes, the ledger and the rejects file only Unicode."""
+    return os.fsencode(path.name).decode("utf-8", "replace")
 
 
 class _Rejects:
@@ -101,7 +107,7 @@ class _Rejects:
             return
         self._file = self._file or self._path.open("wb")
         for reject in rejects:
-            line = {"file": source.name, "line": reject.line, "reason": reject.reason, "text": reject.text}
+            line = {"file": _name(source), "line": reject.line, "reason": reject.reason, "text": reject.text}
             self._file.write(msgspec.json.encode(line) + b"\n")
 
     def __exit__(self, *_: object) -> None:

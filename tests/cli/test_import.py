@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import random
 
 import pytest
@@ -182,6 +183,13 @@ def test_a_line_that_is_no_text_is_refused_and_the_others_are_taken(new, file, t
     noise = chance.randbytes(300).replace(b"\n", b"").replace(b";", b"")
     assert load(new, file(SWF.encode() + noise + b"\n"), "--rejects", rejects) == (18, 0, 4)
     assert rejected(rejects)[-1]["line"] == 11
+
+
+def test_a_file_whose_name_is_no_unicode_is_imported_and_named_as_well_as_can_be(new, file, tmp_path):
+    rejects = tmp_path / "rejects.jsonl"
+    assert load(new, file(SWF, os.fsdecode(b"\xff.swf")), "--rejects", rejects) == (18, 0, 3)
+    assert {each["file"] for each in rejected(rejects)} == {"\ufffd.swf"}
+    assert good("show", "--json", "--db", new, ids.derive("job", "\ufffd.swf", "1")).json["status"] == "completed"
 
 
 # --- damaged input ----------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from ledger.commands import Context, cancel_with_members, create_batch
 from ledger.decider import Change, Create
 from ledger.errors import NotFound
 from ledger.events import Created
+from ledger.formats import TEXT_MAX
 from ledger.leaf import payload_digest
 from tests.ledger.engines import ME, create, log_of, scramble
 from tests.ledger.histories import ACTOR, START_US, Clock, birth, id_of, job, leaf_hash, root, run
@@ -193,7 +194,7 @@ async def test_a_brief_event_without_a_time_that_comes_again_under_its_key_adds_
 
 async def test_a_rejected_line_is_kept_in_part_when_it_is_long(ledger):
     (outcome,) = await load(ledger, [b"x" * 100_000])
-    assert len(outcome.rejects[0].text) == archive.TEXT_MAX
+    assert len(outcome.rejects[0].text) == TEXT_MAX
 
 
 @pytest.mark.parametrize(
