@@ -26,7 +26,7 @@ from server.config import Config
 from server.exchange import Exchange
 from server.expiry import Expiry
 from server.hub import Hub
-from server.routes import agents, batches, health, jobs, messages, runs, steps, stream, tokens, usage
+from server.routes import agents, batches, health, jobs, messages, runs, steps, stream, tokens, trace, usage
 from server.routes import log as log_routes
 from server.routing import Router, routes_of
 
@@ -35,7 +35,9 @@ NOTICE_INTERVAL_S = 0.005
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 log = structlog.get_logger("server")
-ROUTER = Router(routes_of(jobs, runs, messages, steps, usage, stream, batches, agents, log_routes, tokens, health))
+ROUTER = Router(
+    routes_of(jobs, runs, messages, steps, usage, trace, stream, batches, agents, log_routes, tokens, health)
+)
 
 
 class App:

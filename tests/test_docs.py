@@ -118,6 +118,8 @@ def test_the_python_of_the_readme_runs(tmp_path):
     assert [line.split()[1] for line in done.stdout.splitlines()] == [
         "run.created",
         "run.running",
+        "run.step",
+        "run.message",
         "run.updated",
         "run.completed",
     ], done.stderr
