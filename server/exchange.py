@@ -172,6 +172,8 @@ class Exchange:
 
     def _digest(self) -> str:
         caller, path = self.caller, self.path.rstrip("/")
+        if self.query_string:  # it may say whose runs are meant
+            path += f"?{self.query_string}"
         head = "\n".join((self.request.method, path, caller.user_id, caller.project_id or ""))
         return hashlib.sha256(head.encode() + b"\n" + self.body_digest).hexdigest()
 

@@ -16,10 +16,13 @@ from ledger.errors import NothingToCancel, invalid
 from ledger.session import Session
 from projections.query import Filters, Query
 from server.exchange import Exchange, json_answer
+from server.params import Params
 from server.routing import Route
 
 Outcome = Literal["cancelled", "failed"]
 """What became of each run: failed also means that it had ended before, or is not the agent's."""
+DEFAULT = "default"
+"""The conversation that an agent has when none was begun."""
 RUNS_MAX = 1000
 """Runs that one request cancels; a further request takes the next ones."""
 
@@ -35,8 +38,21 @@ async def cancel_agent(exchange: Exchange, agent_id: str) -> web.Response:
     return await _cancel(exchange, ids.label(agent_id, "agent_id"), "agent_id")
 
 
+def agent_of(params: Params) -> str | None:
+    """Return whose default conversation ``POST /v1/conversations/default/cancel`` means."""
+    return params.text("agent_id")
+
+
 async def cancel_conversation(exchange: Exchange, conversation_id: str) -> web.Response:
-    """Cancel runs of a conversation: ``{run_id: "cancelled" | "failed"}``."""
+    """Cancel runs of a conversation: ``{run_id: "cancelled" | "failed"}``.
+
+    As V1 had it, ``default`` with an agent, or the agent's id in the conversation's place, means all runs of the agent.
+    """
+    agent_id = exchange.asked(agent_of)
+    if conversation_id == DEFAULT and agent_id is not None:
+        return await _cancel(exchange, ids.label(agent_id, "agent_id"), "agent_id")
+    if conversation_id.startswith("agent-"):
+        return await cancel_agent(exchange, conversation_id)
     return await _cancel(exchange, ids.label(conversation_id, "conversation_id"), "conversation_id")
 
 
@@ -106,6 +122,7 @@ ROUTES = [
         cancel_conversation,
         "write",
         "Cancel a conversation's runs",
+        query=agent_of,
         body=CancelRuns,
         answer=dict[str, Outcome],
     ),

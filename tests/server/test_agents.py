@@ -115,3 +115,34 @@ async def test_what_is_no_list_of_runs_of_an_owner_is_refused(user, path, body, 
     answer = await user.post(path, json=body)
     assert answer.status == 422
     assert [fault["where"] for fault in answer.error["details"]] == [where]
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/conversations/default/cancel?agent_id=agent-1", "/v1/conversations/agent-1/cancel"]
+)
+async def test_the_default_conversation_of_an_agent_means_all_its_runs_as_v1_had_it(user, path):
+    # given
+    mine = {await user.create("run"), await user.create("run", conversation_id="conv-1")}
+    await user.create("run", agent_id="agent-2", conversation_id="default")
+    # when
+    answer = await user.post(path)
+    # then
+    assert (answer.status, answer.json) == (200, dict.fromkeys(mine, "cancelled"))
+    assert (await user.post(path)).status == 409
+
+
+async def test_the_agent_makes_no_difference_to_a_conversation_with_a_name(user):
+    run = await user.create("run", agent_id="agent-9", conversation_id="conv-1")
+    answer = await user.post("/v1/conversations/conv-1/cancel?agent_id=agent-1")
+    assert answer.json == {run: "cancelled"}
+
+
+async def test_one_key_does_not_cancel_the_default_conversations_of_two_agents(user):
+    await user.create("run")
+    await user.create("run", agent_id="agent-2")
+    answers = [
+        await user.post(f"/v1/conversations/default/cancel?agent_id={agent}", headers={"Idempotency-Key": "k"})
+        for agent in ("agent-1", "agent-1", "agent-2")
+    ]
+    assert [answer.status for answer in answers] == [200, 200, 409]
+    assert answers[2].error["type"] == "idempotency_conflict"
