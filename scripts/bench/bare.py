@@ -1,8 +1,9 @@
 """A bare aiohttp server that answers every request for one path with the same bytes: what HTTP itself costs here.
 
 ``application``: a ``web.Application`` with one route, whose handler reads the body, if there is one, and returns
-``web.Response(body=…, content_type="application/json")``. ``server``: a low-level ``web.Server`` with such a handler, without any
-routing. Both run as ours does: a process of its own, uvloop, no access log of aiohttp, the same runner and collector settings.
+``web.Response(body=…, content_type="application/json")``. ``server``: a low-level ``web.Server`` with such a handler,
+without any routing. Both run as ours does: a process of its own, uvloop, no access log of aiohttp, the same runner and
+collector settings.
 """
 
 from __future__ import annotations
