@@ -117,9 +117,10 @@ class Engine:
         events = await self._ledger.store.scan(position - 1, 1)
         return bool(events) and leaf_hash(events[0]) == leaf
 
-    def start(self) -> None:
-        """Follow the log in a task of this engine's own."""
+    def start(self) -> asyncio.Task[None]:
+        """Follow the log in a task of this engine's own; return it, so that its death can be noticed."""
         self._task = asyncio.create_task(self._run(), name="projections")
+        return self._task
 
     async def close(self) -> None:
         """Stop following and release the file; whoever waits is told."""
