@@ -42,8 +42,12 @@ def import_(db: Path, as_json: bool, files: tuple[Path, ...], format_: str, reje
     source never showed but the rules need are added and marked `imputed`. A whole export (`--format jobledger`)
     into an empty ledger restores it: same positions, times and tree root.
 
+    letta-evals and tau2 are runs of agents, with their steps, messages and tokens; swf and google-2011 are jobs.
+
     \b
     Examples:
+      jobledger import results.jsonl --format letta-evals
+      jobledger import experiments/*.json --format tau2 --rejects rejects.jsonl
       jobledger import SDSC-BLUE-2000-4.2-cln.swf.gz --format swf
       jobledger import part-000*.csv.gz --format google-2011 --rejects rejects.jsonl
     """

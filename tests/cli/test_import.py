@@ -10,6 +10,7 @@ import pytest
 from ledger import ids
 from tests.cli.commandline import good, jobledger
 from tests.cli.stories import EVENTS, JOB, types_of
+from tests.ledger.agent_runs import experiment, line, simulation, uuid
 
 SWF = """; UnixStartTime: 1000000000
 ; a comment
@@ -41,6 +42,8 @@ GOOGLE = """600000000,,10,0,u,2,n,l
 ,,12,1,u,2,n,l
 606000000,,x,1,u,2,n,l
 """
+LETTA = line() + b"no json\n" + b'{"type":"header"}\n' + line(run=2)
+TAU2 = b"".join(experiment(simulation(1), 7, simulation(2)))
 
 
 @pytest.fixture
@@ -98,7 +101,26 @@ def test_what_a_google_trace_never_showed_is_imputed(new, file):
     assert {event["time"] for event in events} == {"2011-05-01T23:00:02.000000Z"}
 
 
-@pytest.mark.parametrize(("format", "text"), [("swf", SWF), ("google-2011", GOOGLE)])
+@pytest.mark.parametrize(("format", "count"), [("letta-evals", 11), ("tau2", 18)])
+def test_runs_of_agents_come_with_what_happened_in_them(new, file, format, count):
+    appended, _, rejected = load(new, file({"letta-evals": LETTA, "tau2": TAU2}[format], "agents.json"), format=format)
+    assert (appended, rejected) == {"letta-evals": (22, 2), "tau2": (2 * 18 + 4, 1)}[format]
+    for run in (f"run-{uuid(number)}" for number in (1, 2)):
+        shown = good("show", "--json", "--db", new, run).json
+        assert (shown["status"], shown["stop_reason"], shown["metadata"]["file"]) == (
+            "completed",
+            "end_turn",
+            "agents.json",
+        )
+        events = good("log", "--json", "--db", new, run).json
+        assert len(events) == count
+        assert types_of(events)[:3] == ["run.created", "run.running", "run.message"]
+    assert good("verify", "--json", "--views", "--db", new).json["ok"]
+
+
+@pytest.mark.parametrize(
+    ("format", "text"), [("swf", SWF), ("google-2011", GOOGLE), ("letta-evals", LETTA), ("tau2", TAU2)]
+)
 def test_the_same_file_again_adds_nothing(new, file, format, text):
     path = file(text, "jobs.data")
     appended, _, rejected = load(new, path, format=format)
@@ -154,6 +176,8 @@ def rejected(path):
             GOOGLE,
             {6: "'completed'", 7: "UPDATE", 8: "event type 9", 9: "3 columns", 10: "", 11: "job id"},
         ),
+        ("letta-evals", LETTA.decode(), {2: "not JSON", 3: "'header'"}),
+        ("tau2", "no json\n", {1: "malformed"}),
         (
             "jobledger",
             'no json\n\n{"specversion":"1.0"}\n{"specversion":"1.0","type":"job.done","subject":"job-1","data":{}}\n',
