@@ -6,6 +6,7 @@ that page by id get each part once.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -21,8 +22,18 @@ from projections.views import Page, Views
 
 PARTS_MAX = 10_000
 """Parts of one message that a page holds together; the most in the real data is 3."""
+LOOK_MIN = 100
+"""Parts that are looked at together for the beginnings of messages: one read, also where messages have many parts."""
 IN_MAX = 500
 """Parameters of one IN list."""
+_IS_FIRST = (
+    "NOT EXISTS (SELECT 1 FROM messages AS earlier "
+    "WHERE earlier.id = part.id AND earlier.run_id = part.run_id AND earlier.position < part.position)"
+)
+_PARTS_OF = (
+    "SELECT position, run_id, messages.id, wire FROM json_each(:keys) AS wanted CROSS JOIN messages "
+    "ON messages.id = wanted.value ->> 1 AND messages.run_id = wanted.value ->> 0 ORDER BY position"
+)
 
 
 class Part(NamedTuple):
@@ -114,6 +125,42 @@ async def messages(views: Views, scope: Where, pages: Pages) -> tuple[list[Part]
     if pages.backwards:
         rows.reverse()
     return rows, more
+
+
+async def spoken(views: Views, scope: Where, pages: Pages) -> tuple[list[Part], bool]:
+    """Return all parts of one page of messages, in the order of arrival, and whether there are more messages behind it.
+
+    A message stands where its first part does, whoever else spoke before its last. Raises ``BadRequest`` for a cursor
+    that is no message of the scope.
+    """
+    where = Where()
+    where.conditions, where.parameters = [*scope.conditions], {**scope.parameters}
+    for name, id, is_later in (("after", pages.after, True), ("before", pages.before, False)):
+        if id is not None:
+            first, _ = await _span(views, scope, id)
+            where.add(f"position {'>' if is_later != pages.descending else '<'} :{name}", **{name: first})
+    found = await _first_parts(views, where, pages.falls, pages.limit + 1)
+    keys = json.dumps(found[: pages.limit])
+    rows = await views.read(_PARTS_OF, {"keys": keys})
+    return [Part(*row) for row in rows], len(found) > pages.limit
+
+
+async def _first_parts(views: Views, where: Where, falls: bool, limit: int) -> list[tuple[str, str]]:
+    """Return run and id of the messages whose first part fulfils the condition, in the order of these."""
+    direction = "DESC" if falls else "ASC"
+    found: list[tuple[str, str]] = []
+    place, size = where, max(limit, LOOK_MIN)
+    while True:
+        inner = f"SELECT position FROM messages WHERE {place} ORDER BY position {direction} LIMIT :limit"
+        text = (
+            f"SELECT position, run_id, id, {_IS_FIRST} FROM messages AS part WHERE position IN ({inner}) "
+            f"ORDER BY position {direction}"
+        )
+        rows = await views.read(text, {**place.parameters, "limit": size})
+        found += [(run_id, id) for _, run_id, id, is_first in rows if is_first]
+        if len(found) >= limit or len(rows) < size:
+            return found[:limit]
+        place = _beyond(where, rows[-1][0], falls)
 
 
 async def _unsplit(views: Views, where: Where, rows: list[Part], falls: bool) -> tuple[list[Part], bool]:

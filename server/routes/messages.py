@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from aiohttp import web
@@ -11,7 +12,7 @@ from ledger.commands import Note
 from ledger.events import Message, Recorded
 from ledger.upcast import fact
 from projections import transcript
-from projections.internal import BatchMessages, merge
+from projections.internal import BatchMessages, InternalMessage, merge
 from projections.messages import header_of, wire
 from projections.query import Where
 from projections.transcript import Pages, Part
@@ -69,8 +70,8 @@ async def _list(exchange: Exchange, scope: Where) -> web.Response:
     return await kept_or_made(exchange, make)
 
 
-def _link(exchange: Exchange, asked: Pages, parts: list[Part], more: bool) -> str | None:
-    page = Page([], parts[0].id if parts else None, parts[-1].id if parts else None, more)
+def _link(exchange: Exchange, asked: Pages, rows: Sequence[Part | InternalMessage], more: bool) -> str | None:
+    page = Page([], rows[0].id if rows else None, rows[-1].id if rows else None, more)
     return next_link(exchange, page, backwards=asked.backwards)
 
 
@@ -81,10 +82,12 @@ async def list_of_batch(exchange: Exchange, batch_id: str) -> web.Response:
     find(exchange, BATCH, batch_id)
     asked, agent_id = exchange.asked(batch_pages)
     scope = transcript.of_batch(batch_id, agent_id)
-    parts, more = await transcript.messages(exchange.app.views, scope, asked)
-    link = _link(exchange, asked, parts, more)
-    ordered = merge(parts[::-1])[::-1] if asked.descending else merge(parts)
-    return json_answer(BatchMessages(ordered), headers={"Link": link} if link else {})
+    parts, more = await transcript.spoken(exchange.app.views, scope, asked)
+    said = merge(parts)
+    if asked.descending:
+        said.reverse()
+    link = _link(exchange, asked, said, more)
+    return json_answer(BatchMessages(said), headers={"Link": link} if link else {})
 
 
 async def record(exchange: Exchange, run_id: str) -> web.Response:

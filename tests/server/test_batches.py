@@ -2,6 +2,7 @@
 
 import pytest
 
+from ledger import ids
 from tests.server.test_jobs import PROPERTIES
 
 REQUESTS = [{"agent_id": f"agent-{number}", "messages": [{"role": "user", "content": "hi"}]} for number in range(3)]
@@ -193,3 +194,26 @@ async def test_runs_of_others_that_name_a_batch_do_not_count_and_say_nothing_in_
     # then
     assert (await user.get(f"/v1/jobs/{batch}")).json["metadata"] == {"progress": progress(created=3)}
     assert (await user.get(f"/v1/messages/batches/{batch}/messages")).json == {"messages": []}
+
+
+@pytest.mark.parametrize("limit", [1, 2, 3, 100])
+@pytest.mark.parametrize("order", ["asc", "desc"])
+async def test_a_message_has_all_its_parts_on_one_page_whoever_spoke_between_them(user, order, limit):
+    # given two runs that speak at the same time: the first part of each, then the second of each, and so on
+    batch = await user.create("batch", requests=REQUESTS[:2])
+    runs = [run["id"] for run in await runs_of(user)]
+    said = [ids.make("message") for _ in range(6)]
+    for pair in (said[:2], said[2:4], said[4:]):
+        for text in ("a", "b", "c"):
+            for run, id in zip(runs, pair, strict=True):
+                part = {"message_type": "assistant_message", "id": id, "content": text}
+                assert (await user.post(f"/v1/runs/{run}/messages", json=part)).status == 201
+    # when
+    path, found = f"/v1/messages/batches/{batch}/messages?order={order}&limit={limit}", []
+    while path:
+        page = await user.get(path)
+        assert len(page.json["messages"]) <= limit
+        found += [(row["id"], "".join(part["text"] for part in row["content"])) for row in page.json["messages"]]
+        path = page.next_path
+    # then
+    assert found == [(id, "abc") for id in (said if order == "asc" else said[::-1])]
