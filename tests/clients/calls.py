@@ -87,10 +87,11 @@ LISTS: list[tuple[str, dict[str, Any], Rows, bool, str]] = [
 def paging(client: Client) -> Iterator[Call]:
     """Page through each list in both orders, from its beginning, and back from its last row and from one within."""
     for method, arguments, rows, _, token in LISTS:
+        limits = (1, 4, 1000) if len(rows) < 10 or "messages" in method else (4, 1000)
         for descending in (False, True):
             asked = rows[::-1] if descending else rows
             order = _order(client, method, descending)
-            for limit in (1, 4, 1000):
+            for limit in limits:
                 page = {**arguments, **order, "limit": limit}
                 name = f"{method} {'desc' if descending else 'asc'} by {limit}"
                 yield Call(name, method, page, _forth(asked), token, "rows")
@@ -303,10 +304,18 @@ def _plain_date(value: Any) -> Any:
 
 
 def _spans(limit: int | None = None) -> Check:
+    """Check that a trace begins with the run, and has its steps below it, or is as short as was asked."""
+
     def check(seen: Seen) -> None:
         assert seen.error is None, seen.error
-        assert all(isinstance(span, dict) and span for span in seen.value)
-        assert len(seen.value) == limit if limit else len(seen.value) > len(STEPS[TALK])
+        root, *below = seen.value
+        assert root["attributes"]["jobledger.run.id"] == TALK
+        if limit is None:
+            steps = [span for span in below if span["name"].startswith("chat ")]
+            assert {span["attributes"]["jobledger.step.id"] for span in steps} == set(STEP_IDS)
+            assert {span["parent_span_id"] for span in steps} == {root["span_id"]}
+        else:
+            assert len(seen.value) == limit
 
     return check
 

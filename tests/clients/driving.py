@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 DRIVERS = Path(__file__).with_name("drivers")
-PATIENCE_S = 120.0
+PATIENCE_S = 600.0
 """With a whole driver, for a machine under load; nothing is measured by it."""
 
 
