@@ -7,8 +7,10 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Coroutine
+from functools import cached_property
 from typing import Any
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -25,7 +27,8 @@ from server.auth import Callers
 from server.config import Config
 from server.exchange import Exchange
 from server.expiry import Expiry
-from server.routes import agents, batches, health, jobs, runs, tokens
+from server.openapi.document import document
+from server.routes import agents, batches, docs, health, jobs, runs, tokens
 from server.routes import log as log_routes
 from server.routing import Router, routes_of
 
@@ -34,7 +37,7 @@ NOTICE_INTERVAL_S = 0.005
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 log = structlog.get_logger("server")
-ROUTER = Router(routes_of(jobs, runs, batches, agents, log_routes, tokens, health))
+ROUTER = Router(routes_of(jobs, runs, batches, agents, log_routes, tokens, health, docs))
 
 
 class App:
@@ -59,6 +62,11 @@ class App:
         self._idle = asyncio.Event()
         self._noticed_at = 0.0
         self._loop_time = asyncio.get_running_loop().time
+
+    @cached_property
+    def openapi(self) -> bytes:
+        """The OpenAPI document of the routes, as JSON."""
+        return msgspec.json.encode(document(ROUTER.routes))
 
     async def open(self, progress: Progress | None = None) -> None:
         """Open the ledger, bring the views up to it, and start following it."""

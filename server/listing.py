@@ -10,6 +10,7 @@ from aiohttp import web
 
 from ledger import ids
 from ledger.errors import BadRequest, NotFound, invalid
+from ledger.scalars import DURATION_MAX_NS
 from ledger.transitions import STOP_REASONS, statuses
 from projections import jobs
 from projections.history import AsOf
@@ -21,7 +22,6 @@ from server.params import Params
 LIMIT_MAX = 1000
 LIMIT_DEFAULT = 100
 LIMIT_ACTIVE = 50
-DURATION_MAX_NS = 2**63 - 1
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
