@@ -4,6 +4,8 @@ import pytest
 
 from tests.ledger.engines import ENGINES, opener
 
+pytest.register_assert_rewrite("tests.clients.calls")  # whose checks are the asserts of its tests
+
 
 @pytest.fixture(params=ENGINES)
 def open_ledger(request, tmp_path):
