@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from msgspec import Meta
 
-from ledger import jsontext, limits, times
+from ledger import ids, jsontext, limits, times
 from ledger.errors import BadRequest, invalid
 from ledger.events import TYPES, Draft, Fact, Recorded
+from ledger.scalars import Time
 from ledger.upcast import UPCASTS
 
 BATCH_MEDIA_TYPE = "application/cloudevents-batch+json"
@@ -17,19 +19,19 @@ BATCH_MEDIA_TYPE = "application/cloudevents-batch+json"
 class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """The JSON form of an event. ``position`` and what follows are extension attributes of ours."""
 
-    specversion: str
+    specversion: Annotated[str, Meta(extra_json_schema={"const": "1.0"})]
     id: str | None = None
     source: str | None = None
-    type: str
-    subject: str
-    time: str | None = None
+    type: Annotated[str, Meta(extra_json_schema={"enum": sorted(TYPES), "examples": ["job.created"]})]
+    subject: Annotated[str, Meta(extra_json_schema={"pattern": ids.pattern("job", "run", "token")})]
+    time: Time | None = None
     datacontenttype: str | None = None
     dataschema: str | None = None
     data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     position: int | None = None
     streamversion: int | None = None
     schemaversion: int | None = None
-    recordedtime: str | None = None
+    recordedtime: Time | None = None
     actor: str | None = None
     idempotencykey: str | None = None
     correlationid: str | None = None

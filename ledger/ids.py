@@ -19,6 +19,8 @@ KINDS = ("job", "run", "step", "message", "user", "token")
 _TYPED = {kind: re.compile(rf"{kind}-{_UUID}").fullmatch for kind in KINDS}
 _entropy = Entropy()
 _LABEL = re.compile(r"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]+").fullmatch
+LABEL_PATTERN = "^[^\\x00-\\x1f\\x7f-\\x9f]*$"
+"""What a label looks like, as JSON Schema writes it; JSON that can be read has no surrogates."""
 
 
 def make(kind: str) -> str:

@@ -13,13 +13,13 @@ from typing import Any
 import msgspec
 import structlog
 
-from ledger import commands, limits
+from ledger import commands, limits, messages
 from ledger import state as states
 from ledger.bulk import Entry, append_one
 from ledger.commands import Context, Note, Plan, Receipt
 from ledger.decider import Command
 from ledger.errors import NotFound, StoreFailed, invalid
-from ledger.events import TYPES, Recorded, draft
+from ledger.events import TYPES, Fact, Message, Recorded, draft
 from ledger.ids import SYSTEM_USER, label
 from ledger.recorder import Recorder
 from ledger.session import Work
@@ -189,7 +189,7 @@ class Ledger:
         if type not in TYPES:
             raise invalid("type", f"'{type}' is not an event type", sorted(TYPES))
         try:
-            fact = msgspec.convert(data, TYPES[type].shape)
+            fact = _fact(type, data)
         except msgspec.ValidationError as error:
             raise invalid("data", str(error)) from error
         limits.check(fact, stream)
@@ -303,3 +303,10 @@ class Ledger:
                 await self.refresh(surely=surely)
             except StoreFailed as error:  # a passing fault of the file: the next look tells
                 log.warning("ledger.look_failed", error=str(error))
+
+
+def _fact(type: str, data: dict[str, Any]) -> Fact:
+    shape = TYPES[type].shape
+    if shape is not Message or "message" not in data:
+        return msgspec.convert(data, shape)
+    return msgspec.convert({**data, "message": messages.raw(data["message"], "data.message")}, shape)

@@ -7,14 +7,7 @@ import msgspec
 from ledger import ids, messages, times
 from ledger.errors import invalid
 from ledger.events import Changed, Created, Fact, Message, RunUpdated, Step
-
-URL_SIZE_MAX = 2048
-"""Characters of a callback URL."""
-TIMEOUT_MAX_S = 10 * 365 * 86400.0
-"""Ten years: beyond any job, and far from overflowing microseconds."""
-DURATION_MAX_NS = 2**63 - 1
-"""What SQLite and clients hold in an integer; 292 years."""
-
+from ledger.scalars import DURATION_MAX_NS, TIMEOUT_MAX_S, URL_SIZE_MAX
 
 TAGS_MAX = 100
 """Tags of a step."""

@@ -223,16 +223,21 @@ def record(
 
     Raises ``InvalidInput``; ``prefix`` goes before the names of its faults, such as ``[3].``.
     """
-    where = prefix.rstrip(".") or "body"
     if "id" not in value:
         value = {"id": ids.make("message"), **value}
+    encoded = raw(value, prefix.rstrip(".") or "body")
+    return Message(by=by, message=encoded), check(bytes(encoded), prefix, run_id)
+
+
+def raw(value: Any, where: str) -> msgspec.Raw:
+    """Return the JSON of a message as events hold it. Raises ``InvalidInput`` for what is no JSON within bounds."""
     try:
-        raw = _encode(value)
+        encoded = _encode(value)
     except (UnicodeEncodeError, TypeError, RecursionError) as error:
         raise invalid(where, "holds what is no JSON, or text that is no Unicode") from error
-    jsontext.check_bounds(raw, where)
-    jsontext.check_long_integers(raw, where, value)
-    return Message(by=by, message=msgspec.Raw(raw)), check(raw, prefix, run_id)
+    jsontext.check_bounds(encoded, where)
+    jsontext.check_long_integers(encoded, where, value)
+    return msgspec.Raw(encoded)
 
 
 def check(raw: bytes, prefix: str = "", run_id: str | None = None) -> LettaMessage:
@@ -240,7 +245,7 @@ def check(raw: bytes, prefix: str = "", run_id: str | None = None) -> LettaMessa
     try:
         message = _decode(raw)
     except msgspec.ValidationError as error:
-        raise _fault(raw, prefix, error) from error
+        raise _fault(prefix, error) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise invalid(prefix.rstrip(".") or "body", f"is not JSON: {error}") from error
     ids.parse(message.id, "message", where=f"{prefix}id")
@@ -279,11 +284,11 @@ def calls_of(message: LettaMessage) -> list[ToolCall | WholeToolCall]:
     return calls if message.tool_call.tool_call_id in known else [message.tool_call, *calls]
 
 
-def _fault(raw: bytes, prefix: str, error: msgspec.ValidationError) -> InvalidInput:
+def _fault(prefix: str, error: msgspec.ValidationError) -> InvalidInput:
     what, _, place = str(error).partition(" - at `$")
     allowed: Any = None
     if "message_type" in str(error):
         place, allowed = "message_type", list(TYPES)
-        what = "is missing" if b'"message_type"' not in raw else "is not a type of message"
+        what = "is missing" if "missing" in what else "is not a type of message"
     place = place.rstrip("`").lstrip(".")
     return invalid((prefix + place if place else prefix.rstrip(".") or "body")[:200], what, allowed)

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+import msgspec
+
 from ledger import upcast
 from ledger.errors import InvalidTransition, NotFound
 from ledger.events import Recorded, Step
@@ -44,8 +46,8 @@ def admit(book: Book, step: Step) -> None:
 
 
 def is_feedback(step: Step) -> bool:
-    """Tell whether the event says nothing but what somebody thinks of the step."""
-    return step == Step(
+    """Tell whether the event says nothing but what somebody thinks of the step, and perhaps how they tag it."""
+    return step.feedback is not msgspec.UNSET and step == Step(
         id=step.id, by=step.by, imputed=step.imputed, request=step.request, feedback=step.feedback, tags=step.tags
     )
 

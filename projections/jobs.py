@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from ledger.scalars import JobOrRunId, JobStatus, JobType, Nanoseconds, StopReason, Time
 from ledger.state import State
 from ledger.times import to_text
 from projections.resources import ResourceProjection
@@ -14,25 +15,25 @@ from projections.resources import ResourceProjection
 class Job(msgspec.Struct, frozen=True):
     """A job (or a batch) on the wire. Times are ISO 8601 UTC with microseconds and ``Z``; ``*_ns`` nanoseconds."""
 
-    id: str
+    id: JobOrRunId
     user_id: str | None
     created_by_id: str | None
     last_updated_by_id: str | None
-    created_at: str
-    updated_at: str | None
-    status: str
-    completed_at: str | None
-    stop_reason: str | None
+    created_at: Time
+    updated_at: Time | None
+    status: JobStatus
+    completed_at: Time | None
+    stop_reason: StopReason | None
     metadata: dict[str, Any] | None
-    job_type: str
+    job_type: JobType
     background: bool | None
     agent_id: str | None
     callback_url: str | None
-    callback_sent_at: str | None
+    callback_sent_at: Time | None
     callback_status_code: int | None
     callback_error: str | None
-    ttft_ns: int | None
-    total_duration_ns: int | None
+    ttft_ns: Nanoseconds | None
+    total_duration_ns: Nanoseconds | None
 
 
 _encode = msgspec.json.Encoder().encode

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from ledger.scalars import Nanoseconds, RunId, RunStatus, StopReason, Time
 from ledger.state import State
 from ledger.times import to_text
 from projections.resources import ResourceProjection
@@ -14,23 +15,23 @@ from projections.resources import ResourceProjection
 class Run(msgspec.Struct, frozen=True):
     """A run on the wire. Times are ISO 8601 UTC with microseconds and ``Z``; ``*_ns`` nanoseconds."""
 
-    id: str
-    status: str
-    created_at: str
-    completed_at: str | None
+    id: RunId
+    status: RunStatus
+    created_at: Time
+    completed_at: Time | None
     agent_id: str
     conversation_id: str | None
     base_template_id: str | None
     background: bool | None
     metadata: dict[str, Any] | None
     request_config: dict[str, Any] | None
-    stop_reason: str | None
+    stop_reason: StopReason | None
     callback_url: str | None
-    callback_sent_at: str | None
+    callback_sent_at: Time | None
     callback_status_code: int | None
     callback_error: str | None
-    ttft_ns: int | None
-    total_duration_ns: int | None
+    ttft_ns: Nanoseconds | None
+    total_duration_ns: Nanoseconds | None
 
 
 _encode = msgspec.json.Encoder().encode

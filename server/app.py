@@ -7,8 +7,10 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Coroutine
+from functools import cached_property
 from typing import Any
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -27,7 +29,8 @@ from server.config import Config
 from server.exchange import Exchange
 from server.expiry import Expiry
 from server.hub import Hub
-from server.routes import agents, batches, health, jobs, messages, runs, steps, stream, tokens, trace, usage
+from server.openapi.document import document
+from server.routes import agents, batches, docs, health, jobs, messages, runs, steps, stream, tokens, trace, usage
 from server.routes import log as log_routes
 from server.routing import Router, routes_of
 
@@ -37,7 +40,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 log = structlog.get_logger("server")
 ROUTER = Router(
-    routes_of(jobs, runs, messages, steps, usage, trace, stream, batches, agents, log_routes, tokens, health)
+    routes_of(jobs, runs, messages, steps, usage, trace, stream, batches, agents, log_routes, tokens, health, docs)
 )
 
 
@@ -64,6 +67,11 @@ class App:
         self._idle = asyncio.Event()
         self._noticed_at = 0.0
         self._loop_time = asyncio.get_running_loop().time
+
+    @cached_property
+    def openapi(self) -> bytes:
+        """The OpenAPI document of the routes, as JSON."""
+        return msgspec.json.encode(document(ROUTER.routes))
 
     async def open(self, progress: Progress | None = None) -> None:
         """Open the ledger, bring the views up to it, and start following it."""

@@ -87,7 +87,7 @@ def _caller(grant: Grant, headers: Mapping[str, str]) -> Caller:
         if not is_admin:
             raise Forbidden(reason="The user_id header names another user; only an admin may act for one.")
         user_id, by = ids.parse(asked, "user", where="header user_id"), grant.user_id
-    project = headers.get("X-Project-Id") or headers.get("X-Project")
+    project = headers.get("X-Project-Id", headers.get("X-Project"))
     if project is not None:
         ids.label(project, "header X-Project-Id")
         if grant.project_id not in (None, project):

@@ -12,6 +12,7 @@ from aiohttp import web
 from ledger import ids
 from ledger.errors import BadRequest, NotFound, invalid
 from ledger.jsontext import INT_MAX
+from ledger.scalars import DURATION_MAX_NS
 from ledger.transitions import STOP_REASONS, statuses
 from projections import jobs
 from projections.history import AsOf
@@ -226,7 +227,7 @@ def _step_count(params: Params) -> tuple[str, int] | None:
 
 
 def _duration(params: Params) -> tuple[str, int] | None:
-    value = params.integer("duration_value", 0, INT_MAX)
+    value = params.integer("duration_value", 0, DURATION_MAX_NS)
     operator = params.choice("duration_operator", ("gt", "lt", "eq"))
     if operator is not None and "duration_value" not in params:
         params.fault("duration_operator", "goes with duration_value")

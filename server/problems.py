@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta
 
 from ledger import errors
 from ledger.bulk import LineError
@@ -59,8 +60,41 @@ _KINDS: tuple[tuple[type[errors.LedgerError], int, str], ...] = (
     (PayloadTooLarge, 413, "payload_too_large"),
     (errors.Unavailable, 503, "unavailable"),
 )
+INTERNAL = "internal_error"
+ERROR_TYPES: dict[int, tuple[str, ...]] = {
+    status: tuple(dict.fromkeys(name for _, known, name in _KINDS if known == status))
+    for status in sorted({status for _, status, _ in _KINDS})
+} | {500: (INTERNAL,)}
+"""The error types that each status can have."""
 _RETRY = (408, 429, 500, 503)
 """Statuses after which the same request may succeed; all others are final and say so."""
+
+
+class Fault(msgspec.Struct, frozen=True):
+    """One thing that is wrong with the values of a request: where, what, and what is allowed there."""
+
+    where: str
+    what: str
+    allowed: Any
+
+
+_TypeName = Annotated[
+    str, Meta(extra_json_schema={"enum": sorted({name for names in ERROR_TYPES.values() for name in names})})
+]
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """Why there is no other answer. ``details`` lists each fault of a ``validation_error``, else holds the facts."""
+
+    type: _TypeName
+    message: str
+    details: list[Fault] | dict[str, Any]
+
+
+class Error(msgspec.Struct, frozen=True):
+    """The one shape of all errors."""
+
+    error: Refusal
 
 
 def to_response(error: BaseException, request_id: str) -> web.Response:
@@ -69,22 +103,20 @@ def to_response(error: BaseException, request_id: str) -> web.Response:
         if isinstance(error, kind):
             return _response(status, name, str(error), _details(error), _headers(error, status))
     details = {"request_id": request_id}
-    return _response(
-        500, "internal_error", "Something went wrong in the server; its log has the request id.", details, {}
-    )
+    return _response(500, INTERNAL, "Something went wrong in the server; its log has the request id.", details, {})
 
 
 def type_of(error: BaseException) -> str:
     """Return the error type that an answer names."""
-    return next((name for kind, _, name in _KINDS if isinstance(error, kind)), "internal_error")
+    return next((name for kind, _, name in _KINDS if isinstance(error, kind)), INTERNAL)
 
 
 def _response(status: int, name: str, message: str, details: Any, headers: dict[str, str]) -> web.Response:
-    content = {"error": {"type": name, "message": message, "details": details}}
+    content = Error(Refusal(name, message, details))
     try:
         body = msgspec.json.encode(content)
     except UnicodeEncodeError:  # what the request held was no Unicode
-        body = json.dumps(content, ensure_ascii=False).encode("utf-8", "replace")
+        body = json.dumps(msgspec.to_builtins(content), ensure_ascii=False).encode("utf-8", "replace")
     if status not in _RETRY:
         headers["x-should-retry"] = "false"
     return web.Response(status=status, body=body, headers={"Content-Type": "application/json", **headers})

@@ -67,6 +67,78 @@ PATHS: Final[dict[str, str]] = {
 """Path parameters: the placeholders of patterns."""
 
 
+INFO: Final = """\
+The whole history of AI-agent jobs, runs and batches, in one append-only log, behind the HTTP API of Letta V1.
+
+Every change is an event, and none is ever changed; most reads can be asked `as_of` any point in history. A parameter
+or field that a route does not know is refused. Times are ISO 8601; one without a zone is UTC. A trailing slash makes no
+difference; `/v1/jobs…` is also `/api/jobs…`; every GET also answers HEAD."""
+
+TOKEN: Final = "A token, `jl_…`, as the first `serve` prints it or `jobledger token create` makes it."  # noqa: S105
+
+TAGS: Final[dict[str, str]] = {
+    "agents": "Cancel the runs of an agent.",
+    "batches": "Batches of runs: one run per request.",
+    "conversations": "Cancel the runs of a conversation.",
+    "events": "The whole log, as CloudEvents 1.0.",
+    "jobs": "Jobs: created, pending, running, then completed, failed, cancelled or expired.",
+    "ledger": "How the ledger is.",
+    "runs": "Runs of agents: created, running, then completed, failed or cancelled.",
+    "server": "The server itself; open to all.",
+    "steps": "Steps of runs.",
+    "tokens": "Tokens and what they may do; for admins.",
+}
+TAG_OF_SEGMENT: Final[dict[str, str]] = {
+    "_internal_runs": "runs",
+    "docs": "server",
+    "health": "server",
+    "messages": "batches",
+    "metrics": "server",
+    "openapi.json": "server",
+    "readyz": "server",
+}
+"""Headings of routes whose path does not begin with one."""
+
+REQUEST_HEADERS: Final[dict[str, str]] = {
+    "Idempotency-Key": "The same key and request gives the first answer again and appends nothing.",
+    "If-Match": "Change only this version: an ETag, or a list of them.",
+    "If-None-Match": "Answer 304 where this is still the version.",
+    "Ledger-Position": "Wait until the views have this position of the log, as a write answered with it.",
+    "X-Project-Id": "Limit the request to this project.",
+    "user_id": "Act for this user; only an admin may act for another.",
+}
+ANSWER_HEADERS: Final[dict[str, str]] = {
+    "Allow": "The methods that the path knows.",
+    "ETag": "The version of the resource, in quotes.",
+    "Idempotency-Replayed": "`true` where the answer is that of an earlier request with the same key.",
+    "Ledger-Position": "The position of the log that the request led to.",
+    "Link": 'The next page, `rel="next"`, while there is more.',
+    "Location": "Where the new resource is.",
+    "Retry-After": "Seconds to wait before another try.",
+    "WWW-Authenticate": "`Bearer`.",
+    "X-Request-Id": "The id of the request, the one sent or a new one; the server's log has it too.",
+}
+STATUSES: Final[dict[int, str]] = {
+    200: "Done.",
+    201: "Created.",
+    304: "It is still the version that `If-None-Match` names.",
+    400: "No JSON, a cursor of an unknown id, or contradictory parameters.",
+    401: "No token that is in force.",
+    403: "The token lacks the scope, or belongs to another user or project.",
+    404: "There is no such resource, or it is another user's or project's.",
+    405: "The path does not know the method.",
+    408: "The body did not arrive in time.",
+    409: "The rules do not allow the status, the id is taken, the key stands for another request, or there is nothing "
+    "to cancel.",
+    410: "It was erased for good.",
+    412: "`If-Match` does not name its version.",
+    413: "The body is over the limit.",
+    422: "Values that are not allowed; `details` lists each fault.",
+    500: "Something went wrong in the server; its log has the request id.",
+    503: "Not now; try again after `Retry-After` seconds.",
+}
+
+
 def parameter(name: str, schema: dict[str, object]) -> str:
     """Return what a query parameter means, empty where nothing is said of it."""
     if schema.get("type") == "integer" and name in POSITIONS:

@@ -28,7 +28,7 @@ RUNS_MAX = 1000
 
 
 class CancelRuns(msgspec.Struct, forbid_unknown_fields=True):
-    """The optional body: which runs, all active ones when not given."""
+    """Which runs to cancel; all active ones unless given."""
 
     run_ids: list[str] | None = None
 

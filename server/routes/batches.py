@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta
 
 from ledger import ids
 from ledger.commands import create_batch
 from ledger.decider import Create
 from ledger.errors import invalid
 from ledger.events import Created
+from ledger.scalars import LABEL, JobId, Time, Timeout, Url
 from projections.jobs import Job, render
 from server.exchange import Exchange
 from server.listing import Listing, answer, batch_filters
@@ -27,15 +29,22 @@ BATCH = Resource(name="batch", path=_PATH, kinds=("batch",), id_kinds=("job",), 
 _LIST = Listing(table="batches", kind="batch", filters=batch_filters)
 
 
-class CreateBatch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """``POST /v1/messages/batches``: each request becomes a run of its agent; all its fields are kept."""
+_REQUEST = {"properties": {"agent_id": {"type": "string", **LABEL}}, "required": ["agent_id"]}
+Requests = Annotated[
+    list[Annotated[dict[str, Any], Meta(extra_json_schema=_REQUEST)]], Meta(extra_json_schema={"minItems": 1})
+]
+"""What a batch is made of: each names its agent."""
 
-    requests: list[dict[str, Any]]
-    id: str | None = None
-    callback_url: str | None = None
+
+class CreateBatch(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
+    """A new batch: each request becomes a run of its agent; all its fields are kept."""
+
+    requests: Requests
+    id: JobId | None = None
+    callback_url: Url | None = None
     metadata: dict[str, Any] | None = None
-    timeout_s: float | None = None
-    time: str | None = None
+    timeout_s: Timeout | None = None
+    time: Time | None = None
 
 
 async def list_batches(exchange: Exchange) -> web.Response:

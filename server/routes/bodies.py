@@ -9,6 +9,7 @@ import msgspec
 from ledger import ids, limits
 from ledger.decider import Change, Create
 from ledger.events import Changed, Created, ErrorInfo, StopReason
+from ledger.scalars import JobId, Label, Nanoseconds, RunId, Time, Timeout, Url
 from server.exchange import Exchange
 
 JobStatus = Literal["created", "pending", "running", "completed", "failed", "cancelled", "expired"]
@@ -16,11 +17,11 @@ RunStatus = Literal["created", "running", "completed", "failed", "cancelled"]
 
 
 class _Producer(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    time: str | None = None
+    time: Time | None = None
     metadata: dict[str, Any] | None = None
     stop_reason: StopReason | None = None
-    ttft_ns: int | None = None
-    total_duration_ns: int | None = None
+    ttft_ns: Nanoseconds | None = None
+    total_duration_ns: Nanoseconds | None = None
     error: ErrorInfo | None = None
 
     def changed(self, by: str | None, *, metadata: dict[str, Any] | None) -> Changed:
@@ -38,14 +39,14 @@ class _Producer(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
 
 
 class CreateJob(_Producer, kw_only=True):
-    """``POST /v1/jobs/``."""
+    """A new job; with a later ``status`` it walks the whole chain at once."""
 
-    id: str | None = None
+    id: JobId | None = None
     status: JobStatus = "created"
-    agent_id: str | None = None
+    agent_id: Label | None = None
     background: bool | None = None
-    callback_url: str | None = None
-    timeout_s: float | None = None
+    callback_url: Url | None = None
+    timeout_s: Timeout | None = None
 
     def command(self, exchange: Exchange) -> Create:
         """Return the command, with an id where the client chose none."""
@@ -53,16 +54,16 @@ class CreateJob(_Producer, kw_only=True):
 
 
 class CreateRun(_Producer, kw_only=True):
-    """``POST /v1/runs/``."""
+    """A new run; with a later ``status`` it walks the whole chain at once."""
 
-    agent_id: str
-    id: str | None = None
+    agent_id: Label
+    id: RunId | None = None
     status: RunStatus = "created"
     background: bool | None = None
-    callback_url: str | None = None
-    timeout_s: float | None = None
-    conversation_id: str | None = None
-    base_template_id: str | None = None
+    callback_url: Url | None = None
+    timeout_s: Timeout | None = None
+    conversation_id: Label | None = None
+    base_template_id: Label | None = None
     request_config: dict[str, Any] | None = None
 
     def command(self, exchange: Exchange) -> Create:
@@ -71,13 +72,13 @@ class CreateRun(_Producer, kw_only=True):
 
 
 class ChangeJob(_Producer, kw_only=True):
-    """``PATCH /v1/jobs/{id}``."""
+    """What changes of a job; ``metadata`` is merged key by key, absent fields stay as they are."""
 
     status: JobStatus | None = None
 
 
 class ChangeRun(_Producer, kw_only=True):
-    """``PATCH /v1/runs/{id}``."""
+    """What changes of a run; ``metadata`` is merged key by key, absent fields stay as they are."""
 
     status: RunStatus | None = None
 

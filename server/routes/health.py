@@ -9,6 +9,7 @@ from aiohttp import web
 
 from ledger import engine as sqlite
 from ledger.ledger import wall_clock_us
+from ledger.scalars import Time
 from ledger.times import to_text
 from server.auth import check_admin
 from server.exchange import Exchange, json_answer
@@ -40,7 +41,7 @@ class ViewsState(msgspec.Struct, frozen=True, kw_only=True):
 
     position: int
     lag: int
-    measured_at: str
+    measured_at: Time
     fault: str | None
 
 
@@ -58,7 +59,7 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     head: int
     root: str
-    recorded_at: str | None
+    recorded_at: Time | None
     views: ViewsState
     writers_waiting: int
     engine: EngineState

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from aiohttp import web
@@ -45,26 +45,35 @@ def batch_pages(params: Params) -> BatchPages:
     return BatchPages(pages(params, "message", "desc"), params.text("agent_id"))
 
 
-async def list_of_run(exchange: Exchange, run_id: str) -> web.Response:
+async def list_messages(exchange: Exchange, run_id: str) -> web.Response:
     """List the messages of a run in the order of arrival; parts of one message stay together."""
     exchange.resource = run_id
-    await exchange.wait_for_position()
-    find(exchange, RUN, run_id)
-    return await _list(exchange, transcript.of_run(run_id))
+
+    async def scope() -> Where:
+        find(exchange, RUN, run_id)
+        return transcript.of_run(run_id)
+
+    return await _list(exchange, scope)
 
 
-async def list_of_step(exchange: Exchange, step_id: str) -> web.Response:
+async def list_step_messages(exchange: Exchange, step_id: str) -> web.Response:
     """List the messages of a step in the order of arrival."""
     exchange.resource = step_id
+
+    async def scope() -> Where:
+        run_id = (await visible_step(exchange, step_id, "steps.run_id"))[0]
+        return transcript.of_step(run_id, step_id)
+
+    return await _list(exchange, scope)
+
+
+async def _list(exchange: Exchange, scope: Callable[[], Awaitable[Where]]) -> web.Response:
+    """Answer with a page. ``scope`` raises where the caller may see nothing: what is kept was seen since a change."""
     await exchange.wait_for_position()
-    run_id = (await visible_step(exchange, step_id, "steps.run_id"))[0]
-    return await _list(exchange, transcript.of_step(run_id, step_id))
 
-
-async def _list(exchange: Exchange, scope: Where) -> web.Response:
     async def make() -> Made:
         asked = exchange.asked(run_pages)
-        parts, more = await transcript.messages(exchange.app.views, scope, asked)
+        parts, more = await transcript.messages(exchange.app.views, await scope(), asked)
         return Made(b"[" + b",".join(part.wire for part in parts) + b"]", _link(exchange, asked, parts, more))
 
     return await kept_or_made(exchange, make)
@@ -75,12 +84,12 @@ def _link(exchange: Exchange, asked: Pages, rows: Sequence[Part | InternalMessag
     return next_link(exchange, page, backwards=asked.backwards)
 
 
-async def list_of_batch(exchange: Exchange, batch_id: str) -> web.Response:
+async def list_batch_messages(exchange: Exchange, batch_id: str) -> web.Response:
     """List the messages of a batch's runs, each with all its parts, in the shape that batches always had."""
     exchange.resource = batch_id
+    asked, agent_id = exchange.asked(batch_pages)
     await exchange.wait_for_position()
     find(exchange, BATCH, batch_id)
-    asked, agent_id = exchange.asked(batch_pages)
     scope = transcript.of_batch(batch_id, agent_id)
     parts, more = await transcript.spoken(exchange.app.views, scope, asked)
     said = merge(parts)
@@ -90,7 +99,7 @@ async def list_of_batch(exchange: Exchange, batch_id: str) -> web.Response:
     return json_answer(BatchMessages(said), headers={"Link": link} if link else {})
 
 
-async def record(exchange: Exchange, run_id: str) -> web.Response:
+async def record_messages(exchange: Exchange, run_id: str) -> web.Response:
     """Record what was said in a run: one message or an array of them, all or none."""
     RUN.check(run_id)
     exchange.resource = run_id
@@ -118,7 +127,7 @@ ROUTES = [
     Route(
         "GET",
         "/v1/runs/{run_id}/messages",
-        list_of_run,
+        list_messages,
         "read",
         "List a run's messages",
         query=run_pages,
@@ -127,7 +136,7 @@ ROUTES = [
     Route(
         "POST",
         "/v1/runs/{run_id}/messages",
-        record,
+        record_messages,
         "write",
         "Record a run's messages",
         body=messages.LettaMessage | list[messages.LettaMessage],
@@ -137,7 +146,7 @@ ROUTES = [
     Route(
         "GET",
         "/v1/steps/{step_id}/messages",
-        list_of_step,
+        list_step_messages,
         "read",
         "List a step's messages",
         query=run_pages,
@@ -146,7 +155,7 @@ ROUTES = [
     Route(
         "GET",
         "/v1/messages/batches/{batch_id}/messages",
-        list_of_batch,
+        list_batch_messages,
         "read",
         "List a batch's messages",
         query=batch_pages,

@@ -75,21 +75,22 @@ def step_pages(params: Params) -> Asked:
 
 async def list_steps(exchange: Exchange) -> web.Response:
     """List steps of all runs, newest first."""
-    await exchange.wait_for_position()
     return await _list(exchange, None)
 
 
-async def list_of_run(exchange: Exchange, run_id: str) -> web.Response:
+async def list_run_steps(exchange: Exchange, run_id: str) -> web.Response:
     """List the steps of a run, newest first."""
     exchange.resource = run_id
-    await exchange.wait_for_position()
-    find(exchange, RUN, run_id)
     return await _list(exchange, run_id)
 
 
 async def _list(exchange: Exchange, run_id: str | None) -> web.Response:
+    await exchange.wait_for_position()
+
     async def make() -> Made:
         filters, asked = exchange.asked(run_pages if run_id else step_pages)
+        if run_id is not None:
+            find(exchange, RUN, run_id)
         page = await transcript.steps(exchange.app.views, _bound(exchange, filters, run_id), asked)
         return Made(b"[" + b",".join(page.wires) + b"]", next_link(exchange, page, backwards=asked.backwards))
 
@@ -145,7 +146,7 @@ async def give_feedback(exchange: Exchange, step_id: str) -> web.Response:
     return notes.answer(receipt, await _wires(exchange, run_id, [step_id]), is_array=False, status=200)
 
 
-async def record(exchange: Exchange, run_id: str) -> web.Response:
+async def record_steps(exchange: Exchange, run_id: str) -> web.Response:
     """Record steps of a run as they begin, go on or end: one or an array of them, all or none."""
     RUN.check(run_id)
     exchange.resource = run_id
@@ -189,7 +190,7 @@ ROUTES = [
     Route(
         "GET",
         "/v1/runs/{run_id}/steps",
-        list_of_run,
+        list_run_steps,
         "read",
         "List a run's steps",
         query=run_pages,
@@ -198,7 +199,7 @@ ROUTES = [
     Route(
         "POST",
         "/v1/runs/{run_id}/steps",
-        record,
+        record_steps,
         "write",
         "Record a run's steps",
         body=RecordStep | list[RecordStep],  # type: ignore[valid-type]

@@ -2,51 +2,60 @@
 
 from __future__ import annotations
 
+from typing import Annotated, get_args
+
 import msgspec
 from aiohttp import web
-from msgspec import structs
+from msgspec import Meta, structs
 
 from ledger import ids, times, tokens
 from ledger.errors import NotFound, invalid
+from ledger.events import Scope
+from ledger.scalars import Label, Time, TokenId, UserId
 from server.auth import check_scopes
 from server.exchange import Exchange, json_answer
-from server.grants import grant, revoke
+from server.grants import DAYS_MAX, grant, revoke
 from server.problems import Forbidden
 from server.routing import Route
 
+Days = Annotated[float, Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": DAYS_MAX})]
+ScopeName = Annotated[str, Meta(extra_json_schema={"enum": list(get_args(Scope))})]
+Scopes = Annotated[list[ScopeName], Meta(extra_json_schema={"minItems": 1})]
+"""What a token may do; the values are checked, with a message of its own, by ``check_scopes``."""
+
 
 class CreateToken(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
-    """``POST /v1/tokens``."""
+    """A new token, for the caller unless it names a user."""
 
-    user_id: str | None = None
-    scopes: list[str] = msgspec.field(default_factory=lambda: ["read", "write"])
-    project_id: str | None = None
-    expires_days: float | None = None
+    user_id: UserId | None = None
+    scopes: Scopes = msgspec.field(default_factory=lambda: ["read", "write"])
+    project_id: Label | None = None
+    expires_days: Days | None = None
 
 
 class Token(msgspec.Struct, frozen=True, kw_only=True):
     """What may be told of a token."""
 
-    id: str
-    user: str
-    scopes: list[str]
+    id: TokenId
+    user: UserId
+    scopes: Scopes
     project: str | None
-    granted_at: str
+    granted_at: Time
     granted_by: str
-    expires_at: str | None
+    expires_at: Time | None
 
 
 class NewToken(msgspec.Struct, frozen=True, kw_only=True):
     """A token that was just made: the only answer that shows it."""
 
     token: str
-    id: str
-    user: str
-    scopes: list[str]
+    id: TokenId
+    user: UserId
+    scopes: Scopes
     project: str | None
-    granted_at: str
+    granted_at: Time
     granted_by: str
-    expires_at: str | None
+    expires_at: Time | None
 
 
 def show(known: tokens.Grant) -> Token:

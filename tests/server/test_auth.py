@@ -203,7 +203,7 @@ async def test_a_token_of_a_project_stays_in_it(service):
     assert (await bound.log(await bound.create()))[0]["data"]["project_id"] == "project-a"
 
 
-@pytest.mark.parametrize("value", ["a" * 257, "a\u0085b"])
+@pytest.mark.parametrize("value", ["", "a" * 257, "a\u0085b"])
 async def test_a_malformed_project_header_is_refused_rather_than_ignored(user, value):
     await user.create()
     check_shape(await user.get("/v1/jobs/", headers={"X-Project-Id": value}), 422, "validation_error")

@@ -1,0 +1,41 @@
+"""Scalar types of the wire, with what a JSON schema says of them: ids, labels, times, durations.
+
+What ``extra_json_schema`` says is only told, not checked by msgspec: ``ids``, ``times`` and ``limits`` check it, with
+messages of their own.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final
+
+from msgspec import Meta
+
+from ledger import ids
+from ledger.transitions import KINDS, STOP_REASONS, statuses
+
+DURATION_MAX_NS: Final = 2**63 - 1
+"""What SQLite and clients hold in an integer; 292 years."""
+TIMEOUT_MAX_S: Final = 10 * 365 * 86400.0
+"""Ten years: beyond any job, and far from overflowing microseconds."""
+URL_SIZE_MAX: Final = 2048
+"""Characters of a callback URL."""
+
+LABEL: Final[dict[str, Any]] = {"minLength": 1, "maxLength": ids.LABEL_SIZE_MAX, "pattern": ids.LABEL_PATTERN}
+
+JobId = Annotated[str, Meta(extra_json_schema={"pattern": ids.pattern("job")})]
+JobOrRunId = Annotated[str, Meta(extra_json_schema={"pattern": ids.pattern("job", "run")})]
+RunId = Annotated[str, Meta(extra_json_schema={"pattern": ids.pattern("run")})]
+UserId = Annotated[str, Meta(extra_json_schema={"pattern": ids.pattern("user")})]
+TokenId = Annotated[str, Meta(extra_json_schema={"pattern": ids.pattern("token")})]
+Label = Annotated[str, Meta(extra_json_schema=LABEL)]
+"""An id of another system: an agent, a conversation, a template, a project."""
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+"""ISO 8601; on the way out always UTC with microseconds and ``Z``."""
+Nanoseconds = Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": DURATION_MAX_NS})]
+Timeout = Annotated[float, Meta(extra_json_schema={"exclusiveMinimum": 0, "maximum": TIMEOUT_MAX_S})]
+"""Seconds."""
+Url = Annotated[str, Meta(extra_json_schema={"maxLength": URL_SIZE_MAX, "pattern": "^https?://[^\\x00-\\x20]*$"})]
+JobStatus = Annotated[str, Meta(extra_json_schema={"enum": list(statuses("job"))})]
+RunStatus = Annotated[str, Meta(extra_json_schema={"enum": list(statuses("run"))})]
+JobType = Annotated[str, Meta(extra_json_schema={"enum": list(KINDS)})]
+StopReason = Annotated[str, Meta(extra_json_schema={"enum": list(STOP_REASONS)})]
