@@ -30,8 +30,9 @@ _encode = msgspec.json.Encoder().encode
 
 def wire(raw: bytes, header: Header, event: Recorded) -> bytes:
     """Return a message as clients read it: as it came in, with the date and the run where it did not say them."""
-    if header.date is None:
-        return _encode({**_decode(raw), "date": to_text(event.time), "run_id": header.run_id or event.stream})
+    if header.date is None or header.run_id is None:
+        said = {"date": header.date or to_text(event.time), "run_id": header.run_id or event.stream}
+        return _encode({**_decode(raw), **said})
     added = b""
     if header.date is msgspec.UNSET:
         added += b',"date":"' + to_text(event.time).encode() + b'"'
@@ -44,7 +45,7 @@ class MessagesProjection:
     """Folds ``run.message`` into one row each; a row stands at its event's position."""
 
     name = "messages"
-    version = 1
+    version = 2
     types = frozenset({"run.message", "run.erased"})
     place, subject = "position", "run_id"
 

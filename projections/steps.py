@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 from msgspec.structs import astuple
@@ -12,10 +12,12 @@ from msgspec.structs import astuple
 from ledger import events as facts
 from ledger import upcast
 from ledger.events import Recorded, StepStatus, StopReason
+from ledger.jsontext import INT_MAX, INT_MIN
 from ledger.steps import ENDED
 from ledger.times import to_text
 from projections.projection import Memory
 
+T = TypeVar("T")
 STATES_MAX = 20_000
 """Steps remembered between batches, about 2 KiB each; one that is not remembered is read back from its row."""
 
@@ -170,7 +172,7 @@ def _count(state: State, said: Mapping[str, Any]) -> None:
     state.reasoning_tokens = _first(said.get("reasoning_tokens"), made.get("reasoning_tokens"))
 
 
-def _first(*values: int | None) -> int | None:
+def _first(*values: T | None) -> T | None:
     return next((value for value in values if value is not None), None)
 
 
@@ -188,6 +190,19 @@ def whole(wire: bytes, agent_id: str | None, project_id: str | None) -> bytes:
     return wire + b',"agent_id":' + _encode(agent_id) + b',"project_id":' + _encode(project_id) + b"}"
 
 
+def fold(events: Iterable[Recorded], agent_id: str | None, project_id: str | None) -> dict[str, bytes]:
+    """Return the whole wires of the steps of a run, by id, from its events so far; agent and project are the run's."""
+    states: dict[str, State] = {}
+    for event in events:
+        step = upcast.fact(event) if event.type == "run.step" else None
+        if isinstance(step, facts.Step):
+            states[step.id] = evolve(states.get(step.id), event, step)
+    return {
+        id: whole(render(state), _first(state.agent_id, agent_id), _first(state.project_id, project_id))
+        for id, state in states.items()
+    }
+
+
 DETAILS = (
     "steps.id, steps.run_id, coalesce(steps.agent_id, runs.agent_id), coalesce(steps.project_id, runs.project_id), "
     "runs.base_template_id, steps.began_us, steps.ended_us, steps.said"
@@ -203,6 +218,7 @@ def metrics(row: Sequence[Any]) -> StepMetrics:
     seen_ns = None if ended_us is None or ended_us == began_us else (ended_us - began_us) * 1000
     if start is None:
         start = ended_us * 1000 - length if ended_us is not None and length is not None else began_us * 1000
+        start = within_64_bits(start)
     return StepMetrics(
         id=id,
         run_id=run_id,
@@ -216,6 +232,11 @@ def metrics(row: Sequence[Any]) -> StepMetrics:
         tool_execution_ns=said.get("tool_execution_ns"),
         base_template_id=base_template_id,
     )
+
+
+def within_64_bits(value: int) -> int | None:
+    """Return an integer that clients can hold, None for one beyond: nanoseconds reach from 1677 to 2262."""
+    return value if INT_MIN <= value <= INT_MAX else None
 
 
 def provider_trace(row: Sequence[Any]) -> ProviderTrace | None:

@@ -1,12 +1,11 @@
 """Reads of what happened within runs: pages of messages and steps, usage and metrics.
 
-Messages stand in the order of arrival. The parts of one message share its id, and a page never splits them: clients
-that page by id get each part once.
+Messages stand in the order of arrival, each with all its parts: they share its id, and a page never splits them, so
+that clients that page by id get each part once.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -20,20 +19,8 @@ from projections.steps import whole
 from projections.usage import RunMetrics, UsageStatistics
 from projections.views import Page, Views
 
-PARTS_MAX = 10_000
-"""Parts of one message that a page holds together; the most in the real data is 3."""
-LOOK_MIN = 100
-"""Parts that are looked at together for the beginnings of messages: one read, also where messages have many parts."""
 IN_MAX = 500
 """Parameters of one IN list."""
-_IS_FIRST = (
-    "NOT EXISTS (SELECT 1 FROM messages AS earlier "
-    "WHERE earlier.id = part.id AND earlier.run_id = part.run_id AND earlier.position < part.position)"
-)
-_PARTS_OF = (
-    "SELECT position, run_id, messages.id, wire FROM json_each(:keys) AS wanted CROSS JOIN messages "
-    "ON messages.id = wanted.value ->> 1 AND messages.run_id = wanted.value ->> 0 ORDER BY position"
-)
 
 
 class Part(NamedTuple):
@@ -109,96 +96,68 @@ def of_batch(batch_id: str, agent_id: str | None) -> Where:
 async def messages(views: Views, scope: Where, pages: Pages) -> tuple[list[Part], bool]:
     """Return one page of messages in the asked order, and whether there is more behind it.
 
-    Raises ``BadRequest`` for a cursor that is no message of the scope.
+    A message stands where its first part arrived, so parts that arrive later, in between the parts of others, move
+    nothing that a client has walked past. Raises ``BadRequest`` for a cursor that is no message of the scope.
     """
-    where = Where()
-    where.conditions, where.parameters = [*scope.conditions], {**scope.parameters}
-    for name, id, is_later in (("after", pages.after, True), ("before", pages.before, False)):
-        if id is not None:
-            first, last = await _span(views, scope, id)
-            rises = is_later != pages.descending
-            where.add(f"position {'>' if rises else '<'} :{name}", **{name: last if rises else first})
-    rows = await _parts(views, where, pages.falls, pages.limit + 1)
-    more = len(rows) > pages.limit
-    if more:
-        rows, more = await _unsplit(views, where, rows[: pages.limit], pages.falls)
+    heads = await _heads(views, scope, pages)
+    ids: list[str] = []
+    held = 0
+    for id, count in heads:
+        if held >= pages.limit:
+            break
+        ids.append(id)
+        held += count
+    rows = await _parts(views, scope, ids)
+    place = {id: number for number, id in enumerate(ids)}
+    sign = -1 if pages.falls else 1
+    rows.sort(key=lambda part: (place[part.id], sign * part.position))
     if pages.backwards:
         rows.reverse()
-    return rows, more
+    return rows, len(ids) < len(heads)
 
 
 async def spoken(views: Views, scope: Where, pages: Pages) -> tuple[list[Part], bool]:
-    """Return all parts of one page of messages, in the order of arrival, and whether there are more messages behind it.
+    """Return all parts of one page of whole messages, in the order of arrival; ``limit`` counts messages here.
 
-    A message stands where its first part does, whoever else spoke before its last. Raises ``BadRequest`` for a cursor
-    that is no message of the scope.
+    Raises ``BadRequest`` as ``messages`` does.
     """
+    heads = await _heads(views, scope, pages)
+    rows = await _parts(views, scope, [id for id, _ in heads[: pages.limit]])
+    rows.sort(key=lambda part: part.position)
+    return rows, len(heads) > pages.limit
+
+
+async def _heads(views: Views, scope: Where, pages: Pages) -> list[tuple[str, int]]:
+    """Return the messages of a page and one more: id and number of parts, by where their first parts stand."""
     where = Where()
     where.conditions, where.parameters = [*scope.conditions], {**scope.parameters}
     for name, id, is_later in (("after", pages.after, True), ("before", pages.before, False)):
         if id is not None:
-            first, _ = await _span(views, scope, id)
-            where.add(f"position {'>' if is_later != pages.descending else '<'} :{name}", **{name: first})
-    found = await _first_parts(views, where, pages.falls, pages.limit + 1)
-    keys = json.dumps(found[: pages.limit])
-    rows = await views.read(_PARTS_OF, {"keys": keys})
-    return [Part(*row) for row in rows], len(found) > pages.limit
+            rises = is_later != pages.descending
+            where.add(f"position {'>' if rises else '<'} :{name}", **{name: await _first(views, scope, id)})
+    same = f"SELECT {{}} FROM messages AS other WHERE {scope} AND other.id = messages.id"
+    where.add(f"NOT EXISTS ({same.format('1')} AND other.position < messages.position)")
+    text = (
+        f"SELECT id, ({same.format('count(*)')}) FROM messages WHERE {where} "
+        f"ORDER BY position {'DESC' if pages.falls else 'ASC'} LIMIT :limit"
+    )
+    rows = await views.read(text, {**where.parameters, "limit": pages.limit + 1})
+    return [(id, count) for id, count in rows]
 
 
-async def _first_parts(views: Views, where: Where, falls: bool, limit: int) -> list[tuple[str, str]]:
-    """Return run and id of the messages whose first part fulfils the condition, in the order of these."""
-    direction = "DESC" if falls else "ASC"
-    found: list[tuple[str, str]] = []
-    place, size = where, max(limit, LOOK_MIN)
-    while True:
-        inner = f"SELECT position FROM messages WHERE {place} ORDER BY position {direction} LIMIT :limit"
-        text = (
-            f"SELECT position, run_id, id, {_IS_FIRST} FROM messages AS part WHERE position IN ({inner}) "
-            f"ORDER BY position {direction}"
-        )
-        rows = await views.read(text, {**place.parameters, "limit": size})
-        found += [(run_id, id) for _, run_id, id, is_first in rows if is_first]
-        if len(found) >= limit or len(rows) < size:
-            return found[:limit]
-        place = _beyond(where, rows[-1][0], falls)
+async def _parts(views: Views, scope: Where, ids: Sequence[str]) -> list[Part]:
+    chosen = "id IN (SELECT value FROM json_each(:ids))"
+    text = f"SELECT position, run_id, id, wire FROM messages WHERE {chosen} AND {scope}"
+    rows = await views.read(text, {**scope.parameters, "ids": msgspec.json.encode(ids).decode()})
+    return [Part(*row) for row in rows]
 
 
-async def _unsplit(views: Views, where: Where, rows: list[Part], falls: bool) -> tuple[list[Part], bool]:
-    """Go on to the last part of the message that a page ends with; return the rows and whether there is more."""
-    last = rows[-1]
-    own = of_run(last.run_id)
-    ends = await _span(views, own, last.id)
-    end = ends[0] if falls else ends[1]
-    if end != last.position:
-        rest = _beyond(where, last.position, falls)
-        rest.add(f"position {'>=' if falls else '<='} :end", end=end)
-        rows += await _parts(views, rest, falls, PARTS_MAX)
-    return rows, bool(await _parts(views, _beyond(where, rows[-1].position, falls), falls, 1))
-
-
-def _beyond(where: Where, position: int, falls: bool) -> Where:
-    made = Where()
-    made.conditions, made.parameters = [*where.conditions], {**where.parameters}
-    made.add(f"position {'<' if falls else '>'} :reached", reached=position)
-    return made
-
-
-async def _parts(views: Views, where: Where, falls: bool, limit: int) -> list[Part]:
-    """Return rows in order. Of many runs, positions are found in the index first: their messages lie scattered."""
-    end = f"ORDER BY position {'DESC' if falls else 'ASC'}"
-    text = f"SELECT position, run_id, id, wire FROM messages WHERE {where} {end} LIMIT :limit"
-    if "run_id" not in where.parameters:
-        inner = f"SELECT position FROM messages WHERE {where} {end} LIMIT :limit"
-        text = f"SELECT position, run_id, id, wire FROM messages WHERE position IN ({inner}) {end}"
-    return [Part(*row) for row in await views.read(text, {**where.parameters, "limit": limit})]
-
-
-async def _span(views: Views, scope: Where, id: str) -> tuple[int, int]:
-    text = f"SELECT min(position), max(position) FROM messages WHERE id = :id AND {scope}"
-    first, last = (await views.read(text, {**scope.parameters, "id": id}))[0]
+async def _first(views: Views, scope: Where, id: str) -> int:
+    text = f"SELECT min(position) FROM messages WHERE id = :id AND {scope}"
+    first: int | None = (await views.read(text, {**scope.parameters, "id": id}))[0][0]
     if first is None:
         raise BadRequest(reason=f"The cursor '{id}' is not an id in this list.")
-    return first, last
+    return first
 
 
 STEP = "steps.id, steps.wire, coalesce(steps.agent_id, runs.agent_id), coalesce(steps.project_id, runs.project_id)"

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from ledger.events import TokenUsage
+from projections.steps import within_64_bits
 
 
 class PromptTokensDetails(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,10 +87,13 @@ def usage(sums: Sequence[Any], told: bytes | None) -> UsageStatistics:
     )
     is_told = any(value is not None for value in (cached, summed["cache_read_tokens"], written))
     nothing = 0 if not count else None
+    sent, made, total = of("prompt_tokens"), of("completion_tokens"), of("total_tokens")
+    if total is None and (sent is not None or made is not None):
+        total = (sent or 0) + (made or 0)
     return UsageStatistics(
-        prompt_tokens=_or(of("prompt_tokens"), nothing),
-        completion_tokens=_or(of("completion_tokens"), nothing),
-        total_tokens=_or(of("total_tokens"), nothing),
+        prompt_tokens=_or(sent, nothing),
+        completion_tokens=_or(made, nothing),
+        total_tokens=_or(total, nothing),
         step_count=count or whole.step_count or 0,
         cached_input_tokens=of("cached_input_tokens"),
         cache_write_tokens=written,
@@ -110,7 +114,7 @@ def metrics(row: Sequence[Any], tools: Sequence[Sequence[str]]) -> RunMetrics:
         id=id,
         agent_id=agent_id,
         project_id=project_id,
-        run_start_ns=(created_us if running_us is None else running_us) * 1000,
+        run_start_ns=within_64_bits((created_us if running_us is None else running_us) * 1000),
         run_ns=duration_ns,
         num_steps=num_steps,
         tools_used=[tool for (tool,) in tools],

@@ -110,7 +110,7 @@ class Exchange:
             chunks.append(chunk)
             size += len(chunk)
             if size > limit:
-                if not b"".join(chunks[:2]).lstrip().startswith(b"["):
+                if not b"".join(chunks).lstrip().startswith(b"["):
                     raise PayloadTooLarge(limit=limit)
                 limit = config.bulk_size_max
         raw = b"".join(chunks)

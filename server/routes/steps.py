@@ -9,14 +9,14 @@ import msgspec
 from aiohttp import web
 
 from ledger import ids
-from ledger.commands import Note
+from ledger.commands import Note, Receipt
 from ledger.errors import NotFound, invalid
 from ledger.events import Step
 from ledger.times import check_range, from_text
 from projections import steps, transcript
 from projections.transcript import Pages, StepFilters
 from server import notes
-from server.exchange import Exchange, json_answer
+from server.exchange import Exchange, json_answer, state_of
 from server.listing import Made, kept_or_made, next_link, pages
 from server.params import Params, convert
 from server.routes.resources import find
@@ -143,7 +143,7 @@ async def give_feedback(exchange: Exchange, step_id: str) -> web.Response:
     run_id = (await visible_step(exchange, step_id, "steps.run_id"))[0]
     said = Step(id=step_id, by=exchange.caller.by, feedback=body.feedback, tags=body.tags)
     receipt = await notes.record(exchange, run_id, [Note(said)])
-    return notes.answer(receipt, await _wires(exchange, run_id, [step_id]), is_array=False, status=200)
+    return notes.answer(receipt, await _wires(exchange, run_id, receipt), is_array=False, status=200)
 
 
 async def record_steps(exchange: Exchange, run_id: str) -> web.Response:
@@ -156,8 +156,7 @@ async def record_steps(exchange: Exchange, run_id: str) -> web.Response:
         made.append(_note(exchange, item, f"[{number}]." if is_array else ""))
         await notes.pause(number)
     receipt = await notes.record(exchange, run_id, made)
-    told = [step_id_of(event.data) for event in receipt.events]
-    return notes.answer(receipt, await _wires(exchange, run_id, told), is_array=is_array)
+    return notes.answer(receipt, await _wires(exchange, run_id, receipt), is_array=is_array)
 
 
 class _Id(msgspec.Struct):
@@ -180,9 +179,17 @@ def _note(exchange: Exchange, item: dict[str, Any], where: str) -> Note[Step]:
     return Note(step, None if body.time is None else check_range(from_text(body.time, place), place))
 
 
-async def _wires(exchange: Exchange, run_id: str, told: Sequence[str]) -> list[bytes]:
-    """Return the wires of steps as they are now, in the order asked for."""
-    found = await transcript.steps_of(exchange.app.views, run_id, told)
+async def _wires(exchange: Exchange, run_id: str, receipt: Receipt) -> list[bytes]:
+    """Return the wires of the steps that an append told of, in its order: now, or as they were when it first came."""
+    told = [step_id_of(event.data) for event in receipt.events]
+    if receipt.prior is None:
+        found = await transcript.steps_of(exchange.app.views, run_id, told)
+    else:
+        run = state_of(receipt, run_id)
+        events = await exchange.app.ledger.read(run_id)
+        found = steps.fold(
+            (event for event in events if event.position <= receipt.position), run.agent_id, run.project_id
+        )
     return [found.get(step_id, b"null") for step_id in told]
 
 
