@@ -51,11 +51,11 @@ class Recorder:
         shape = RunUpdated if self._kind == "run" else Changed
         return (await self._change(None, _converted(facts, shape))).state
 
-    async def step(self, id: str | None = None, *, status: str = "success", **facts: Any) -> str:
+    async def step(self, id: str | None = None, *, status: str | None = "success", **facts: Any) -> str:
         """Record a step, durably; return its id. ``facts``: any field of ``ledger.events.Step``.
 
-        Begin a step with ``status="pending"`` and end it under its id. Raises ``InvalidInput``, and
-        ``InvalidTransition`` for a step that has ended. ``batch`` records many at once.
+        Begin a step with ``status="pending"`` and end it under its id; ``status=None`` adds to what is known of it.
+        Raises ``InvalidInput``, and ``InvalidTransition`` for a step that has ended. ``batch`` records many at once.
         """
         note = _step(id, status, facts)
         await self._record([note])
@@ -116,7 +116,7 @@ class Batch:
         self.notes: list[Note[Any]] = []
         self._message = message
 
-    def step(self, id: str | None = None, *, status: str = "success", **facts: Any) -> str:
+    def step(self, id: str | None = None, *, status: str | None = "success", **facts: Any) -> str:
         """Add a step, as ``Recorder.step``; return its id."""
         note = _step(id, status, facts)
         self.notes.append(note)
@@ -129,7 +129,7 @@ class Batch:
         return id
 
 
-def _step(id: str | None, status: str, facts: dict[str, Any]) -> Note[Step]:
+def _step(id: str | None, status: str | None, facts: dict[str, Any]) -> Note[Step]:
     return Note(_converted({"id": id or make("step"), "status": status, **facts}, Step))
 
 

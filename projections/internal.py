@@ -141,8 +141,17 @@ def _add_calls(whole: InternalMessage, part: Any) -> None:
 def _add_return(whole: InternalMessage, part: Any) -> None:
     whole.tool_call_id = whole.tool_call_id or part.tool_call_id
     whole.content.append({"type": "text", "text": part.tool_return})
-    returned = Return(part.tool_call_id, part.status, part.tool_return, part.stdout, part.stderr)
-    whole.tool_returns = [*(whole.tool_returns or []), returned]
+    returned = [
+        Return(
+            each.tool_call_id,
+            each.status,
+            each.tool_return if isinstance(each.tool_return, str) else None,
+            each.stdout,
+            each.stderr,
+        )
+        for each in part.tool_returns or [part]
+    ]
+    whole.tool_returns = [*(whole.tool_returns or []), *returned]
 
 
 def _add_answer(whole: InternalMessage, part: Any) -> None:

@@ -13,10 +13,10 @@ from projections.projection import Memory
 
 
 class ToolsProjection:
-    """Folds the calls in ``run.message`` into one row for each run and tool."""
+    """Folds the calls in ``run.message`` into one row for each run and tool; ``place``: which call of its message."""
 
     name = "tools"
-    version = 1
+    version = 2
     types = frozenset({"run.message", "run.erased"})
     place, subject = "position", "run_id"
 
@@ -24,12 +24,12 @@ class ToolsProjection:
         """See ``Projection.create``; the key finds tools again while a rebuild has no indexes yet."""
         db.execute(
             f"CREATE TABLE {table} (tool TEXT NOT NULL, run_id TEXT NOT NULL, position INTEGER NOT NULL, "
-            "PRIMARY KEY (tool, run_id)) STRICT, WITHOUT ROWID"
+            "place INTEGER NOT NULL, PRIMARY KEY (tool, run_id)) STRICT, WITHOUT ROWID"
         )
 
     def index(self, db: Any, table: str, generation: str) -> None:
         """See ``Projection.index``."""
-        db.execute(f"CREATE INDEX tools_run_{generation} ON {table} (run_id, position)")
+        db.execute(f"CREATE INDEX tools_run_{generation} ON {table} (run_id, position, place)")
 
     def fresh(self) -> Memory:
         """See ``Projection.fresh``."""
@@ -48,13 +48,15 @@ class ToolsProjection:
         births: Mapping[str, int] | None = None,
     ) -> list[str]:
         """See ``Projection.apply``."""
-        rows = [(tool, event.stream, event.position) for event in events for tool in _tools(event)]
+        rows = [
+            (tool, event.stream, event.position, place) for event in events for place, tool in enumerate(_tools(event))
+        ]
         if rows:
-            db.executemany(f"INSERT OR IGNORE INTO {table} VALUES (?, ?, ?)", rows)
+            db.executemany(f"INSERT OR IGNORE INTO {table} VALUES (?, ?, ?, ?)", rows)
         if births is None:
             erased = [(event.stream,) for event in events if event.type == "run.erased"]
             db.executemany(f"DELETE FROM {table} WHERE run_id = ?", erased)
-        return [run_id for _, run_id, _ in rows]
+        return [run_id for _, run_id, _, _ in rows]
 
 
 class _Calls(msgspec.Struct):

@@ -63,7 +63,7 @@ METRICS = (
     "SELECT id, agent_id, project_id, created_us, running_us, duration_ns, base_template_id, "
     "(SELECT count(*) FROM steps WHERE run_id = runs.id) FROM runs WHERE id = :id"
 )
-TOOLS = "SELECT tool FROM tools WHERE run_id = :id ORDER BY position, tool"
+TOOLS = "SELECT tool FROM tools WHERE run_id = :id ORDER BY position, place"
 
 _told = msgspec.json.Decoder(TokenUsage).decode
 
