@@ -90,7 +90,10 @@ class Params:
         for name in names:
             for text in self._all(name):
                 present = True
-                for value in filter(None, (part.strip() for part in text.split(","))):
+                parts = [part.strip() for part in text.split(",")]
+                if not any(parts):
+                    self.fault(name, "names no value", None if allowed is None else list(allowed))
+                for value in filter(None, parts):
                     if allowed is not None and value not in allowed:
                         self.fault(name, f"'{value[:40]}' is not allowed", list(allowed))
                     values[value] = None

@@ -58,7 +58,9 @@ class Recorder(Params):
 
     def many(self, names: Sequence[str], allowed: Sequence[str] | None = None) -> tuple[str, ...] | None:
         """Note a list under each of its names; repeated parameters, though commas serve as well."""
-        item = {"type": "string"} if allowed is None else {"type": "string", "enum": list(allowed)}
+        item = (
+            {"type": "string", "pattern": r"[^,\s]"} if allowed is None else {"type": "string", "enum": list(allowed)}
+        )
         for name in names:
             self._note(name, {"type": "array", "items": item})
         return None
