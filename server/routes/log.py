@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgspec
 from aiohttp import web
+from msgspec import Meta
 
 from ledger import cloudevents, ids
 from ledger.bulk import Entry, LineError, Tally, append_all
@@ -198,7 +199,7 @@ ROUTES = [
         append,
         "write",
         "Append events in bulk",
-        body=list[CloudEvent],
+        body=Annotated[list[CloudEvent], Meta(extra_json_schema={"minItems": 1})],
         body_media=(NDJSON, BATCH_MEDIA_TYPE),
         answer=Tally,
         keyed=False,
