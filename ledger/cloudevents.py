@@ -16,6 +16,9 @@ from ledger.upcast import UPCASTS
 BATCH_MEDIA_TYPE = "application/cloudevents-batch+json"
 
 
+Data = Annotated[msgspec.Raw, Meta(extra_json_schema={"type": "object"})]
+
+
 class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
     """The JSON form of an event. ``position`` and what follows are extension attributes of ours."""
 
@@ -27,7 +30,7 @@ class CloudEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, 
     time: Time | None = None
     datacontenttype: str | None = None
     dataschema: str | None = None
-    data: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    data: Data | msgspec.UnsetType = msgspec.UNSET
     position: int | None = None
     streamversion: int | None = None
     schemaversion: int | None = None

@@ -12,6 +12,7 @@ import msgspec
 
 from ledger import jsontext
 from ledger.errors import invalid
+from ledger.scalars import Name, Nanoseconds, StepId, Tags, Tokens
 from ledger.transitions import KINDS, LEGAL
 
 StopReason = Literal[
@@ -88,13 +89,13 @@ NOTHING: Final = Changed()
 class TokenUsage(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True, forbid_unknown_fields=True):
     """Tokens of a whole run, for producers that count them there and not by the step. Absent: not reported."""
 
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-    cached_input_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
-    step_count: int | None = None
+    prompt_tokens: Tokens | None = None
+    completion_tokens: Tokens | None = None
+    total_tokens: Tokens | None = None
+    cached_input_tokens: Tokens | None = None
+    cache_write_tokens: Tokens | None = None
+    reasoning_tokens: Tokens | None = None
+    step_count: Tokens | None = None
 
 
 class RunUpdated(Changed, frozen=True, kw_only=True):
@@ -110,39 +111,39 @@ class Step(Fact, frozen=True, kw_only=True):
     sent to the model's provider and what came back. ``feedback`` null takes feedback back.
     """
 
-    id: str
+    id: StepId
     status: StepStatus | None = None
-    agent_id: str | None = None
-    project_id: str | None = None
-    origin: str | None = None
-    provider_id: str | None = None
-    provider_name: str | None = None
-    provider_category: str | None = None
-    model: str | None = None
-    model_handle: str | None = None
-    model_endpoint: str | None = None
-    context_window_limit: int | None = None
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-    cached_input_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    reasoning_tokens: int | None = None
+    agent_id: Name | None = None
+    project_id: Name | None = None
+    origin: Name | None = None
+    provider_id: Name | None = None
+    provider_name: Name | None = None
+    provider_category: Name | None = None
+    model: Name | None = None
+    model_handle: Name | None = None
+    model_endpoint: Name | None = None
+    context_window_limit: Tokens | None = None
+    prompt_tokens: Tokens | None = None
+    completion_tokens: Tokens | None = None
+    total_tokens: Tokens | None = None
+    cached_input_tokens: Tokens | None = None
+    cache_write_tokens: Tokens | None = None
+    reasoning_tokens: Tokens | None = None
     prompt_tokens_details: dict[str, Any] | None = None
     completion_tokens_details: dict[str, Any] | None = None
     stop_reason: StopReason | None = None
-    error_type: str | None = None
+    error_type: Name | None = None
     error_data: dict[str, Any] | None = None
-    tags: list[str] | None = None
-    tid: str | None = None
-    trace_id: str | None = None
-    request_id: str | None = None
+    tags: Tags | None = None
+    tid: Name | None = None
+    trace_id: Name | None = None
+    request_id: Name | None = None
     feedback: Literal["positive", "negative"] | msgspec.UnsetType | None = msgspec.UNSET
-    step_start_ns: int | None = None
-    step_ns: int | None = None
-    llm_request_start_ns: int | None = None
-    llm_request_ns: int | None = None
-    tool_execution_ns: int | None = None
+    step_start_ns: Nanoseconds | None = None
+    step_ns: Nanoseconds | None = None
+    llm_request_start_ns: Nanoseconds | None = None
+    llm_request_ns: Nanoseconds | None = None
+    tool_execution_ns: Nanoseconds | None = None
     provider_request: dict[str, Any] | None = None
     provider_response: dict[str, Any] | None = None
 

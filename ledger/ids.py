@@ -63,8 +63,8 @@ def parse(text: str, *kinds: str, where: str = "id") -> str:
     raise invalid(where, f"'{text[:80]}' is not an id of the form {forms} in lower case", forms)
 
 
-def label(text: str, where: str) -> str:
+def label(text: str, where: str, size_max: int = LABEL_SIZE_MAX) -> str:
     """Return ``text`` when it can name something of another system: 1 to 256 characters, no controls."""
-    if len(text) <= LABEL_SIZE_MAX and _LABEL(text):
+    if len(text) <= size_max and _LABEL(text):
         return text
-    raise invalid(where, f"must have 1 to {LABEL_SIZE_MAX} characters and no control characters")
+    raise invalid(where, f"must have 1 to {size_max} characters and no control characters")

@@ -7,10 +7,8 @@ import msgspec
 from ledger import ids, messages, times
 from ledger.errors import invalid
 from ledger.events import Changed, Created, Fact, Message, RunUpdated, Step
-from ledger.scalars import DURATION_MAX_NS, TIMEOUT_MAX_S, URL_SIZE_MAX
+from ledger.scalars import DURATION_MAX_NS, NAME_SIZE_MAX, TAGS_MAX, TIMEOUT_MAX_S, TOKENS_MAX, URL_SIZE_MAX
 
-TAGS_MAX = 100
-"""Tags of a step."""
 _STEP_TEXTS = (
     "agent_id", "project_id", "origin", "provider_id", "provider_name", "provider_category", "model", "model_handle",
     "model_endpoint", "error_type", "tid", "trace_id", "request_id",
@@ -21,10 +19,6 @@ _COUNTS = (
 )  # fmt: skip
 _STEP_TIMES = ("step_start_ns", "step_ns", "llm_request_start_ns", "llm_request_ns", "tool_execution_ns")
 _DETAILS = ("cached_tokens", "cache_read_tokens", "cache_creation_tokens", "reasoning_tokens")
-TOKENS_MAX = 10**12
-"""Tokens of one step: far beyond any model, and sums over millions of steps still fit in 64 bits."""
-TEXT_SIZE_MAX = 1024
-"""Characters of the name of a model, an endpoint, an error type."""
 
 
 def check(fact: Fact, stream: str | None = None) -> None:
@@ -52,8 +46,8 @@ def _check_step(step: Step) -> None:
     ids.parse(step.id, "step", where="step id")
     for name in _STEP_TEXTS:
         text = getattr(step, name)
-        if text is not None and not (0 < len(text) <= TEXT_SIZE_MAX and text.isprintable()):
-            raise invalid(name, f"must have 1 to {TEXT_SIZE_MAX} printable characters")
+        if text is not None:
+            ids.label(text, name, NAME_SIZE_MAX)
     _check_counts(step, _COUNTS)
     for name in _STEP_TIMES:
         _check_duration(getattr(step, name), name)

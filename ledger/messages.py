@@ -13,18 +13,19 @@ import msgspec
 from ledger import ids, jsontext, times
 from ledger.errors import InvalidInput, invalid
 from ledger.events import Message
+from ledger.scalars import Label, MessageId, RunId, StepId, Time
 
 
 class _Base(msgspec.Struct, frozen=True, kw_only=True, tag_field="message_type"):
     """What every message may have. Parts of one message share its ``id``."""
 
-    id: str
-    date: str | None = None
+    id: MessageId
+    date: Time | None = None
     name: str | None = None
-    otid: str | None = None
-    sender_id: str | None = None
-    step_id: str | None = None
-    run_id: str | None = None
+    otid: Label | None = None
+    sender_id: Label | None = None
+    step_id: StepId | None = None
+    run_id: RunId | None = None
     seq_id: int | None = None
     is_err: bool | None = None
 

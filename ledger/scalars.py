@@ -20,15 +20,31 @@ TIMEOUT_MAX_S: Final = 10 * 365 * 86400.0
 URL_SIZE_MAX: Final = 2048
 """Characters of a callback URL."""
 
+NAME_SIZE_MAX: Final = 1024
+"""Characters of the name of a model, an endpoint, an error type."""
+TOKENS_MAX: Final = 10**12
+"""Tokens of one step: far beyond any model, and sums over millions of steps still fit in 64 bits."""
+TAGS_MAX: Final = 100
+"""Tags of a step."""
+
 LABEL: Final[dict[str, Any]] = {"minLength": 1, "maxLength": ids.LABEL_SIZE_MAX, "pattern": ids.LABEL_PATTERN}
+
+NOT_EMPTY: Final = Meta(extra_json_schema={"minItems": 1})
+"""Of a list: it holds something."""
 
 JobId = Annotated[str, Meta(extra_json_schema={"pattern": ids.pattern("job")})]
 JobOrRunId = Annotated[str, Meta(extra_json_schema={"pattern": ids.pattern("job", "run")})]
 RunId = Annotated[str, Meta(extra_json_schema={"pattern": ids.pattern("run")})]
+StepId = Annotated[str, Meta(extra_json_schema={"pattern": ids.pattern("step")})]
+MessageId = Annotated[str, Meta(extra_json_schema={"pattern": ids.pattern("message")})]
 UserId = Annotated[str, Meta(extra_json_schema={"pattern": ids.pattern("user")})]
 TokenId = Annotated[str, Meta(extra_json_schema={"pattern": ids.pattern("token")})]
 Label = Annotated[str, Meta(extra_json_schema=LABEL)]
 """An id of another system: an agent, a conversation, a template, a project."""
+Name = Annotated[str, Meta(extra_json_schema={**LABEL, "maxLength": NAME_SIZE_MAX})]
+"""A name that others chose: of a model, an endpoint, an error type."""
+Tokens = Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": TOKENS_MAX})]
+Tags = Annotated[list[Label], Meta(extra_json_schema={"maxItems": TAGS_MAX})]
 Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
 """ISO 8601; on the way out always UTC with microseconds and ``Z``."""
 Nanoseconds = Annotated[int, Meta(extra_json_schema={"minimum": 0, "maximum": DURATION_MAX_NS})]

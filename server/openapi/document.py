@@ -146,10 +146,20 @@ def _good(route: Route, query: list[str], schemas: Schemas) -> dict[str, Any]:
     elif route.stream is None:
         content[route.media] = {"schema": {"type": "string"}}
     if route.stream is not None:
-        text = "Server-sent events; the data of each is JSON of this shape."
-        content[SSE] = {"schema": {"type": "string", "description": text}, "x-event-data": schemas.of(route.stream)}
+        content[SSE] = {"schema": _event(schemas.of(route.stream))}
     headers = [*answers.answer_headers(route, query), "X-Request-Id"]
     return {"description": about.STATUSES[route.status], "headers": _header_references(headers), "content": content}
+
+
+def _event(data: Schema) -> Schema:
+    """Return the schema of each server-sent event of a stream, as OpenAPI 3.2 writes it; V1 streams end with [DONE]."""
+    shape = {"anyOf": [{"const": "[DONE]"}, {"type": "string", "contentMediaType": JSON, "contentSchema": data}]}
+    return {
+        "type": "object",
+        "description": "One server-sent event; its data is JSON, or [DONE] where a run's stream is over.",
+        "properties": {"data": shape, "id": {"type": "string"}, "event": {"type": "string"}},
+        "required": ["data"],
+    }
 
 
 def _header_references(names: list[str]) -> dict[str, Any]:

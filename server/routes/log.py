@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Annotated
 
 import msgspec
 from aiohttp import web
@@ -14,6 +15,7 @@ from ledger.cloudevents import BATCH_MEDIA_TYPE, CloudEvent
 from ledger.errors import BadRequest, LedgerError, invalid
 from ledger.events import TYPES, Created, Recorded
 from ledger.jsontext import DEPTH_MAX
+from ledger.scalars import NOT_EMPTY
 from server.auth import check_admin
 from server.exchange import Exchange, json_answer
 from server.feed import SCAN, follow, read_part, visible, wants_stream
@@ -157,6 +159,7 @@ ROUTES = [
         query=read_part,
         answer=list[CloudEvent],
         media=BATCH_MEDIA_TYPE,
+        stream=CloudEvent,
     ),
     Route(
         "POST",
@@ -164,7 +167,7 @@ ROUTES = [
         append,
         "write",
         "Append events in bulk",
-        body=list[CloudEvent],
+        body=Annotated[list[CloudEvent], NOT_EMPTY],
         body_media=(NDJSON, BATCH_MEDIA_TYPE),
         answer=Tally,
         keyed=False,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 from aiohttp import web
 
 from ledger import messages
 from ledger.commands import Note
 from ledger.events import Message, Recorded
+from ledger.scalars import NOT_EMPTY
 from ledger.upcast import fact
 from projections import transcript
 from projections.internal import BatchMessages, InternalMessage, merge
@@ -139,7 +140,7 @@ ROUTES = [
         record_messages,
         "write",
         "Record a run's messages",
-        body=messages.LettaMessage | list[messages.LettaMessage],
+        body=messages.LettaMessage | Annotated[list[messages.LettaMessage], NOT_EMPTY],
         answer=messages.LettaMessage | list[messages.LettaMessage],
         status=201,
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 from aiohttp import web
@@ -12,6 +12,7 @@ from ledger import ids
 from ledger.commands import Note, Receipt
 from ledger.errors import NotFound, invalid
 from ledger.events import Step
+from ledger.scalars import NOT_EMPTY, StepId, Tags, Time
 from ledger.times import check_range, from_text
 from projections import steps, transcript
 from projections.transcript import Pages, StepFilters
@@ -27,8 +28,8 @@ _OURS = {"by", "imputed", "request", "id"}
 RecordStep = msgspec.defstruct(
     "RecordStep",
     [
-        ("id", str | None, None),
-        ("time", str | None, None),
+        ("id", StepId | None, None),
+        ("time", Time | None, None),
         *[(field.name, field.type, field.default) for field in msgspec.structs.fields(Step) if field.name not in _OURS],
     ],
     kw_only=True,
@@ -42,7 +43,7 @@ class Feedback(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """``PATCH /v1/steps/{step_id}/feedback``; null takes feedback back."""
 
     feedback: Literal["positive", "negative"] | msgspec.UnsetType | None = msgspec.UNSET
-    tags: list[str] | None = None
+    tags: Tags | None = None
 
 
 class Asked(NamedTuple):
@@ -209,7 +210,7 @@ ROUTES = [
         record_steps,
         "write",
         "Record a run's steps",
-        body=RecordStep | list[RecordStep],  # type: ignore[valid-type]
+        body=RecordStep | Annotated[list[RecordStep], NOT_EMPTY],  # type: ignore[valid-type]
         answer=steps.Step | list[steps.Step],
         status=201,
     ),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 from aiohttp import web
 
 from ledger.errors import BadRequest, invalid
 from ledger.jsontext import INT_MAX
 from ledger.messages import LettaMessage
+from ledger.scalars import RunId
 from projections import transcript
 from server import sse, streaming
 from server.exchange import Exchange
@@ -22,6 +25,10 @@ BATCH_SIZE_MAX = 1000
 POLL_INTERVAL_MAX_S = 3600.0
 
 
+def _within(low: float, high: float) -> msgspec.Meta:
+    return msgspec.Meta(extra_json_schema={"minimum": low, "maximum": high})
+
+
 class Follow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     """The optional body of ``POST /v1/runs/{run_id}/stream``.
 
@@ -30,13 +37,13 @@ class Follow(msgspec.Struct, kw_only=True, forbid_unknown_fields=True):
     newer clients may send to find a run.
     """
 
-    starting_after: int | None = None
+    starting_after: Annotated[int, _within(0, INT_MAX)] | None = None
     include_pings: bool | None = None
-    poll_interval: float | None = None
-    batch_size: int | None = None
+    poll_interval: Annotated[float, _within(0, POLL_INTERVAL_MAX_S)] | None = None
+    batch_size: Annotated[int, _within(1, BATCH_SIZE_MAX)] | None = None
     agent_id: str | None = None
     otid: str | None = None
-    run_id: str | None = None
+    run_id: RunId | None = None
 
 
 class StopReason(msgspec.Struct, frozen=True, tag_field="message_type", tag="stop_reason"):
