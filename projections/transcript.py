@@ -68,32 +68,42 @@ class StepFilters(msgspec.Struct, frozen=True, kw_only=True):
     end_us: int | None = None
 
 
-def of_run(run_id: str) -> Where:
-    """Return the condition on the messages of a run."""
+class Scope(NamedTuple):
+    """Which messages a list is of: the condition, and the same for a row that is found by its message's id.
+
+    The latter shields columns (``+run_id``) that would lure SQLite away from the index of ids.
+    """
+
+    where: Where
+    by_id: str
+
+
+def of_run(run_id: str) -> Scope:
+    """Return the messages of a run."""
     where = Where()
     where.add("run_id = :run_id", run_id=run_id)
-    return where
+    return Scope(where, "run_id = :run_id")
 
 
-def of_step(run_id: str, step_id: str) -> Where:
-    """Return the condition on the messages of a step."""
-    where = of_run(run_id)
+def of_step(run_id: str, step_id: str) -> Scope:
+    """Return the messages of a step."""
+    where = of_run(run_id).where
     where.add("step_id = :step_id", step_id=step_id)
-    return where
+    return Scope(where, "run_id = :run_id AND +step_id = :step_id")
 
 
-def of_batch(batch_id: str, agent_id: str | None) -> Where:
-    """Return the condition on the messages of a batch's runs, or of those of one agent."""
+def of_batch(batch_id: str, agent_id: str | None) -> Scope:
+    """Return the messages of a batch's runs, or of those of one agent."""
     where = Where()
     mine = f"SELECT runs.id FROM {MEMBERS} WHERE runs.batch_id = :batch_id AND {_VISIBLE}"
     if agent_id is not None:
         mine += " AND runs.agent_id = :agent_id"
         where.parameters["agent_id"] = agent_id
     where.add(f"run_id IN ({mine})", batch_id=batch_id)
-    return where
+    return Scope(where, f"+run_id IN ({mine})")
 
 
-async def messages(views: Views, scope: Where, pages: Pages) -> tuple[list[Part], bool]:
+async def messages(views: Views, scope: Scope, pages: Pages) -> tuple[list[Part], bool]:
     """Return one page of messages in the asked order, and whether there is more behind it.
 
     A message stands where its first part arrived, so parts that arrive later, in between the parts of others, move
@@ -116,34 +126,35 @@ async def messages(views: Views, scope: Where, pages: Pages) -> tuple[list[Part]
     return rows, len(ids) < len(heads)
 
 
-async def _heads(views: Views, scope: Where, pages: Pages) -> list[tuple[str, int]]:
+async def _heads(views: Views, scope: Scope, pages: Pages) -> list[tuple[str, int]]:
     """Return the messages of a page and one more: id and number of parts, by where their first parts stand."""
     where = Where()
-    where.conditions, where.parameters = [*scope.conditions], {**scope.parameters}
+    where.conditions, where.parameters = [*scope.where.conditions], {**scope.where.parameters}
     for name, id, is_later in (("after", pages.after, True), ("before", pages.before, False)):
         if id is not None:
             rises = is_later != pages.descending
             where.add(f"position {'>' if rises else '<'} :{name}", **{name: await _first(views, scope, id)})
-    same = f"SELECT {{}} FROM messages AS other WHERE {scope} AND other.id = messages.id"
-    where.add(f"NOT EXISTS ({same.format('1')} AND other.position < messages.position)")
+    same = f"FROM messages AS other WHERE other.id = messages.id AND {scope.by_id}"
+    where.add(f"NOT EXISTS (SELECT 1 {same} AND other.position < messages.position)")
+    order = f"ORDER BY position {'DESC' if pages.falls else 'ASC'}"
     text = (
-        f"SELECT id, ({same.format('count(*)')}) FROM messages WHERE {where} "
-        f"ORDER BY position {'DESC' if pages.falls else 'ASC'} LIMIT :limit"
+        f"SELECT id, (SELECT count(*) {same}) FROM messages WHERE position IN "
+        f"(SELECT position FROM messages WHERE {where} {order} LIMIT :limit) {order}"
     )
     rows = await views.read(text, {**where.parameters, "limit": pages.limit + 1})
     return [(id, count) for id, count in rows]
 
 
-async def _parts(views: Views, scope: Where, ids: Sequence[str]) -> list[Part]:
+async def _parts(views: Views, scope: Scope, ids: Sequence[str]) -> list[Part]:
     chosen = "id IN (SELECT value FROM json_each(:ids))"
-    text = f"SELECT position, run_id, id, wire FROM messages WHERE {chosen} AND {scope}"
-    rows = await views.read(text, {**scope.parameters, "ids": msgspec.json.encode(ids).decode()})
+    text = f"SELECT position, run_id, id, wire FROM messages WHERE {chosen} AND {scope.by_id}"
+    rows = await views.read(text, {**scope.where.parameters, "ids": msgspec.json.encode(ids).decode()})
     return [Part(*row) for row in rows]
 
 
-async def _first(views: Views, scope: Where, id: str) -> int:
-    text = f"SELECT min(position) FROM messages WHERE id = :id AND {scope}"
-    first: int | None = (await views.read(text, {**scope.parameters, "id": id}))[0][0]
+async def _first(views: Views, scope: Scope, id: str) -> int:
+    text = f"SELECT min(position) FROM messages WHERE id = :id AND {scope.by_id}"
+    first: int | None = (await views.read(text, {**scope.where.parameters, "id": id}))[0][0]
     if first is None:
         raise BadRequest(reason=f"The cursor '{id}' is not an id in this list.")
     return first

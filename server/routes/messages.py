@@ -13,8 +13,7 @@ from ledger.upcast import fact
 from projections import transcript
 from projections.internal import BatchMessages, merge
 from projections.messages import header_of, wire
-from projections.query import Where
-from projections.transcript import Pages, Part
+from projections.transcript import Pages, Part, Scope
 from projections.views import Page
 from server import notes
 from server.exchange import Exchange, json_answer
@@ -60,7 +59,7 @@ async def list_of_step(exchange: Exchange, step_id: str) -> web.Response:
     return await _list(exchange, transcript.of_step(run_id, step_id))
 
 
-async def _list(exchange: Exchange, scope: Where) -> web.Response:
+async def _list(exchange: Exchange, scope: Scope) -> web.Response:
     async def make() -> Made:
         asked = exchange.asked(run_pages)
         parts, more = await transcript.messages(exchange.app.views, scope, asked)
