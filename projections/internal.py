@@ -5,7 +5,7 @@ The shape is ``InternalMessage`` of letta-client 1.6.5 (``Message`` in 0.1.324),
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -86,22 +86,23 @@ _ROLES: dict[type, Role] = {
 }
 
 
-def merge(parts: Sequence[Part]) -> list[InternalMessage]:
-    """Return the messages that the parts are of, each where its first part stands."""
+def merge(parts: Sequence[Part], agents: Mapping[str, str]) -> list[InternalMessage]:
+    """Return the messages that the parts are of, each where its first part stands. ``agents``: by their runs."""
     merged: dict[tuple[str, str], InternalMessage] = {}
     for part in parts:
         message = union.check(part.wire)
         key = (part.run_id, part.id)
         if key not in merged:
-            merged[key] = _begin(message, part.run_id)
+            merged[key] = _begin(message, part.run_id, agents.get(part.run_id))
         _ADD[type(message)](merged[key], message)
     return list(merged.values())
 
 
-def _begin(message: LettaMessage, run_id: str) -> InternalMessage:
+def _begin(message: LettaMessage, run_id: str, agent_id: str | None) -> InternalMessage:
     return InternalMessage(
         id=message.id,
         role=_ROLES[type(message)],
+        agent_id=agent_id,
         run_id=run_id,
         step_id=message.step_id,
         created_at=message.date,

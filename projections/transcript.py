@@ -6,7 +6,7 @@ that clients that page by id get each part once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
@@ -68,32 +68,42 @@ class StepFilters(msgspec.Struct, frozen=True, kw_only=True):
     end_us: int | None = None
 
 
-def of_run(run_id: str) -> Where:
-    """Return the condition on the messages of a run."""
+class Scope(NamedTuple):
+    """Which messages a list is of: the condition, and the same for a row that is found by its message's id.
+
+    The latter shields columns (``+run_id``) that would lure SQLite away from the index of ids.
+    """
+
+    where: Where
+    by_id: str
+
+
+def of_run(run_id: str) -> Scope:
+    """Return the messages of a run."""
     where = Where()
     where.add("run_id = :run_id", run_id=run_id)
-    return where
+    return Scope(where, "run_id = :run_id")
 
 
-def of_step(run_id: str, step_id: str) -> Where:
-    """Return the condition on the messages of a step."""
-    where = of_run(run_id)
+def of_step(run_id: str, step_id: str) -> Scope:
+    """Return the messages of a step."""
+    where = of_run(run_id).where
     where.add("step_id = :step_id", step_id=step_id)
-    return where
+    return Scope(where, "run_id = :run_id AND +step_id = :step_id")
 
 
-def of_batch(batch_id: str, agent_id: str | None) -> Where:
-    """Return the condition on the messages of a batch's runs, or of those of one agent."""
+def of_batch(batch_id: str, agent_id: str | None) -> Scope:
+    """Return the messages of a batch's runs, or of those of one agent."""
     where = Where()
     mine = f"SELECT runs.id FROM {MEMBERS} WHERE runs.batch_id = :batch_id AND {_VISIBLE}"
     if agent_id is not None:
         mine += " AND runs.agent_id = :agent_id"
         where.parameters["agent_id"] = agent_id
     where.add(f"run_id IN ({mine})", batch_id=batch_id)
-    return where
+    return Scope(where, f"+run_id IN ({mine})")
 
 
-async def messages(views: Views, scope: Where, pages: Pages) -> tuple[list[Part], bool]:
+async def messages(views: Views, scope: Scope, pages: Pages) -> tuple[list[Part], bool]:
     """Return one page of messages in the asked order, and whether there is more behind it.
 
     A message stands where its first part arrived, so parts that arrive later, in between the parts of others, move
@@ -116,45 +126,55 @@ async def messages(views: Views, scope: Where, pages: Pages) -> tuple[list[Part]
     return rows, len(ids) < len(heads)
 
 
-async def spoken(views: Views, scope: Where, pages: Pages) -> tuple[list[Part], bool]:
-    """Return all parts of one page of whole messages, in the order of arrival; ``limit`` counts messages here.
+async def spoken(views: Views, scope: Scope, pages: Pages) -> tuple[list[Part], bool]:
+    """Return all parts of one page of whole messages, oldest first; ``limit`` counts messages here.
 
     Raises ``BadRequest`` as ``messages`` does.
     """
     heads = await _heads(views, scope, pages)
-    rows = await _parts(views, scope, [id for id, _ in heads[: pages.limit]])
-    rows.sort(key=lambda part: part.position)
+    ids = [id for id, _ in heads[: pages.limit]]
+    rows = await _parts(views, scope, ids)
+    place = {id: number for number, id in enumerate(reversed(ids) if pages.falls else ids)}
+    rows.sort(key=lambda part: (place[part.id], part.position))
     return rows, len(heads) > pages.limit
 
 
-async def _heads(views: Views, scope: Where, pages: Pages) -> list[tuple[str, int]]:
+async def agents_of(views: Views, run_ids: Collection[str]) -> dict[str, str]:
+    """Return the agent of each of many runs."""
+    wanted = msgspec.json.encode(sorted(set(run_ids))).decode()
+    text = "SELECT id, agent_id FROM runs WHERE id IN (SELECT value FROM json_each(:ids))"
+    return dict(await views.read(text, {"ids": wanted}))
+
+
+async def _heads(views: Views, scope: Scope, pages: Pages) -> list[tuple[str, int]]:
     """Return the messages of a page and one more: id and number of parts, by where their first parts stand."""
     where = Where()
-    where.conditions, where.parameters = [*scope.conditions], {**scope.parameters}
+    where.conditions, where.parameters = [*scope.where.conditions], {**scope.where.parameters}
     for name, id, is_later in (("after", pages.after, True), ("before", pages.before, False)):
         if id is not None:
             rises = is_later != pages.descending
             where.add(f"position {'>' if rises else '<'} :{name}", **{name: await _first(views, scope, id)})
-    same = f"SELECT {{}} FROM messages AS other WHERE {scope} AND other.id = messages.id"
-    where.add(f"NOT EXISTS ({same.format('1')} AND other.position < messages.position)")
+    same = f"FROM messages AS other WHERE other.id = messages.id AND {scope.by_id}"
+    where.add(f"NOT EXISTS (SELECT 1 {same} AND other.position < messages.position)")
+    order = f"ORDER BY position {'DESC' if pages.falls else 'ASC'}"
     text = (
-        f"SELECT id, ({same.format('count(*)')}) FROM messages WHERE {where} "
-        f"ORDER BY position {'DESC' if pages.falls else 'ASC'} LIMIT :limit"
+        f"SELECT id, (SELECT count(*) {same}) FROM messages WHERE position IN "
+        f"(SELECT position FROM messages WHERE {where} {order} LIMIT :limit) {order}"
     )
     rows = await views.read(text, {**where.parameters, "limit": pages.limit + 1})
     return [(id, count) for id, count in rows]
 
 
-async def _parts(views: Views, scope: Where, ids: Sequence[str]) -> list[Part]:
+async def _parts(views: Views, scope: Scope, ids: Sequence[str]) -> list[Part]:
     chosen = "id IN (SELECT value FROM json_each(:ids))"
-    text = f"SELECT position, run_id, id, wire FROM messages WHERE {chosen} AND {scope}"
-    rows = await views.read(text, {**scope.parameters, "ids": msgspec.json.encode(ids).decode()})
+    text = f"SELECT position, run_id, id, wire FROM messages WHERE {chosen} AND {scope.by_id}"
+    rows = await views.read(text, {**scope.where.parameters, "ids": msgspec.json.encode(ids).decode()})
     return [Part(*row) for row in rows]
 
 
-async def _first(views: Views, scope: Where, id: str) -> int:
-    text = f"SELECT min(position) FROM messages WHERE id = :id AND {scope}"
-    first: int | None = (await views.read(text, {**scope.parameters, "id": id}))[0][0]
+async def _first(views: Views, scope: Scope, id: str) -> int:
+    text = f"SELECT min(position) FROM messages WHERE id = :id AND {scope.by_id}"
+    first: int | None = (await views.read(text, {**scope.where.parameters, "id": id}))[0][0]
     if first is None:
         raise BadRequest(reason=f"The cursor '{id}' is not an id in this list.")
     return first
@@ -164,12 +184,20 @@ STEP = "steps.id, steps.wire, coalesce(steps.agent_id, runs.agent_id), coalesce(
 _VISIBLE = "runs.deleted_us IS NULL AND runs.erased_position IS NULL"
 
 
-def _wanted(filters: StepFilters) -> Where:
+def _seen_by(filters: StepFilters) -> Where:
+    """Return the condition on runs that whoever asks may see."""
     where = Where()
     where.add(_VISIBLE)
+    if filters.user_id is not None:
+        where.add("runs.user_id = :user_id", user_id=filters.user_id)
+    if filters.bound_project is not None:
+        where.add("runs.project_id = :bound", bound=filters.bound_project)
+    return where
+
+
+def _wanted(filters: StepFilters) -> Where:
+    where = _seen_by(filters)
     for condition, name, value in (
-        ("runs.user_id = :user_id", "user_id", filters.user_id),
-        ("runs.project_id = :bound", "bound", filters.bound_project),
         ("steps.run_id = :run_id", "run_id", filters.run_id),
         ("coalesce(steps.agent_id, runs.agent_id) = :agent_id", "agent_id", filters.agent_id),
         ("coalesce(steps.project_id, runs.project_id) = :project_id", "project_id", filters.project_id),
@@ -180,6 +208,12 @@ def _wanted(filters: StepFilters) -> Where:
     ):
         if value is not None:
             where.add(condition, **{name: value})
+    if filters.run_id is None:  # an id is one place of a walk: what another run calls by it, its own list shows
+        earlier = "SELECT 1 FROM steps AS earlier CROSS JOIN runs AS its ON its.id = earlier.run_id"
+        seen = " AND ".join(each.replace("runs.", "its.") for each in _seen_by(filters).conditions)
+        where.add(
+            f"NOT EXISTS ({earlier} WHERE earlier.id = steps.id AND earlier.position < steps.position AND {seen})"
+        )
     if filters.has_feedback is not None:
         where.add(f"steps.feedback IS {'NOT ' if filters.has_feedback else ''}NULL")
     if filters.trace_ids is not None:

@@ -32,14 +32,14 @@ def listen(told: Sequence[dict[str, Any]], run_id: str) -> list[Said]:
     """
     said: list[Said] = []
     for number, value in enumerate(told, 1):
-        where = f"message {number}"
+        place = f"message {number}."
         if "id" not in value:
-            raise invalid(f"{where}.id", "is missing")
-        fact, message = messages.record(value, where, run_id=run_id)
+            raise invalid(f"{place}id", "is missing")
+        fact, message = messages.record(value, place, run_id=run_id)
         time_us = messages.time_us(message)
         if time_us is None:
             if not said:
-                raise invalid(f"{where}.date", "is missing")
+                raise invalid(f"{place}date", "is missing")
             time_us = said[-1].time_us
         said.append(Said(time_us, fact, message))
     return said

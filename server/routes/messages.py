@@ -15,8 +15,7 @@ from ledger.upcast import fact
 from projections import transcript
 from projections.internal import BatchMessages, InternalMessage, merge
 from projections.messages import header_of, wire
-from projections.query import Where
-from projections.transcript import Pages, Part
+from projections.transcript import Pages, Part, Scope
 from projections.views import Page
 from server import notes
 from server.exchange import Exchange, json_answer
@@ -50,7 +49,7 @@ async def list_messages(exchange: Exchange, run_id: str) -> web.Response:
     """List the messages of a run in the order of arrival; parts of one message stay together."""
     exchange.resource = run_id
 
-    async def scope() -> Where:
+    async def scope() -> Scope:
         find(exchange, RUN, run_id)
         return transcript.of_run(run_id)
 
@@ -61,14 +60,14 @@ async def list_step_messages(exchange: Exchange, step_id: str) -> web.Response:
     """List the messages of a step in the order of arrival."""
     exchange.resource = step_id
 
-    async def scope() -> Where:
+    async def scope() -> Scope:
         run_id = (await visible_step(exchange, step_id, "steps.run_id"))[0]
         return transcript.of_step(run_id, step_id)
 
     return await _list(exchange, scope)
 
 
-async def _list(exchange: Exchange, scope: Callable[[], Awaitable[Where]]) -> web.Response:
+async def _list(exchange: Exchange, scope: Callable[[], Awaitable[Scope]]) -> web.Response:
     """Answer with a page. ``scope`` raises where the caller may see nothing: what is kept was seen since a change."""
     await exchange.wait_for_position()
 
@@ -93,7 +92,7 @@ async def list_batch_messages(exchange: Exchange, batch_id: str) -> web.Response
     find(exchange, BATCH, batch_id)
     scope = transcript.of_batch(batch_id, agent_id)
     parts, more = await transcript.spoken(exchange.app.views, scope, asked)
-    said = merge(parts)
+    said = merge(parts, await transcript.agents_of(exchange.app.views, [part.run_id for part in parts]))
     if asked.descending:
         said.reverse()
     link = _link(exchange, asked, said, more)

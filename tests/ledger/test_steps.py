@@ -143,7 +143,7 @@ async def test_steps_of_no_run_a_deleted_one_and_an_erased_one_are_refused(ledge
         ({"model": ""}, "model"),
         ({"model": "x" * 1025}, "model"),
         ({"error_type": "a\x1b[31m"}, "error_type"),
-        ({"trace_id": "a\u2028"}, "trace_id"),
+        ({"trace_id": "a\x9b"}, "trace_id"),
         ({"prompt_tokens": -1}, "prompt_tokens"),
         ({"total_tokens": 10**12 + 1}, "total_tokens"),
         ({"context_window_limit": -5}, "context_window_limit"),

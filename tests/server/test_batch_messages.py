@@ -91,7 +91,7 @@ async def said(user, run, *messages):
 async def test_each_type_has_its_role_and_contents(user, batch, runs, message, role, content, more):
     await said(user, runs[0], {"id": message_id(1), **message})
     assert (await user.get(home(batch))).json == {"messages": [
-        {**NULLS, "id": message_id(1), "role": role, "content": content, "run_id": runs[0],
+        {**NULLS, "id": message_id(1), "role": role, "content": content, "run_id": runs[0], "agent_id": "agent-0",
          "created_at": "2026-11-22T00:00:00.000000Z", **more}
     ]}  # fmt: skip
 
@@ -182,3 +182,35 @@ async def test_messages_of_a_batch_are_seen_by_whom_it_is_seen_by(user, other, b
         assert (await who.get(home(id))).status == status
     await user.delete(f"/v1/runs/{runs[0]}")
     assert (await user.get(home(batch))).json == {"messages": []}
+
+
+async def test_a_page_finds_the_other_parts_of_a_message_by_its_id_however_many_runs_the_batch_has(
+    user, batch, runs, monkeypatch
+):
+    # given
+    await said(user, runs[0], text(1), text(2), text(3, step_id=step_id(1)))
+    await user.post(f"/v1/runs/{runs[0]}/steps", json={"id": step_id(1)})
+    views, plans = user.service.app.views, []
+    read = views.read
+
+    async def explain(query, parameters):
+        plans.extend(row[3] for row in views._single.execute(f"EXPLAIN QUERY PLAN {query}", parameters))
+        return await read(query, parameters)
+
+    monkeypatch.setattr(views, "read", explain)
+    for path, key in (
+        (home(batch), "(id=?"),
+        (f"/v1/runs/{runs[0]}/messages", "(id=? AND run_id=?"),
+        (f"/v1/steps/{step_id(1)}/messages", "(id=? AND run_id=?"),
+    ):
+        # when
+        plans.clear()
+        assert (await user.get(path)).status == 200
+        # then
+        looks = [plan for plan in plans if " other " in plan]
+        assert len(looks) == 2
+        for plan in looks:
+            assert plan.startswith("SEARCH other USING")
+            assert "messages_id_" in plan
+            assert key in plan
+            assert "run_id=?" in key or "run_id" not in plan
