@@ -61,11 +61,21 @@ class Workplace:
         for path in self.folder.glob(f"{database.stem}.*"):
             path.unlink()
 
+    def writable(self) -> Log:
+        """Return a new and empty ledger, with a token that may write."""
+        return asyncio.run(_empty(self.fresh()))
+
     def log(self, events: int) -> Log:
         """Return a ledger of about so many events, never fewer, made on first use: nine runs, a job, and so on."""
         if events not in self._logs:
             self._logs[events] = asyncio.run(_generate(self.folder / f"log-{events}.db", events))
         return self._logs[events]
+
+
+async def _empty(path: Path) -> Log:
+    async with Ledger.open(path, name="bench.example/log") as ledger:
+        token, _ = await grant(ledger, user_id=SYSTEM_USER, scopes=["read", "write"], actor=SYSTEM_USER)
+    return Log(path, token, [], [])
 
 
 async def _generate(path: Path, events: int) -> Log:
