@@ -11,6 +11,7 @@ from msgspec.structs import astuple
 from ledger.events import Recorded
 from ledger.merkle import Frontier
 from ledger.session import Head, Sealed
+from ledger.store import up_to
 
 IN_MAX = 500
 """Parameters of one IN list; SQLite compiles a list this long in well under a millisecond."""
@@ -97,9 +98,15 @@ def births_of(connection: Any, ids: list[str]) -> dict[str, int]:
     return found
 
 
-def rows_of(connection: Any, sql: str, parameters: tuple[Any, ...]) -> list[Recorded]:
-    """Return the events that a query of all ``COLUMNS`` finds."""
-    return list(starmap(Recorded, connection.execute(sql, parameters).fetchall()))
+def rows_of(connection: Any, sql: str, parameters: tuple[Any, ...], size_max: int | None = None) -> list[Recorded]:
+    """Return the events that a query of all ``COLUMNS`` finds; ``size_max`` as in ``Store.stream``."""
+    cursor = connection.execute(sql, parameters)
+    if size_max is None:
+        return list(starmap(Recorded, cursor.fetchall()))
+    try:
+        return list(up_to(size_max, starmap(Recorded, cursor)))
+    finally:
+        cursor.close()  # it may not be at its end, and would hold its snapshot
 
 
 def write(connection: Any, sealed: Sealed) -> None:

@@ -115,10 +115,13 @@ class SqliteStore:
         """See ``Store.by_key``."""
         return await self._read(lambda connection: queries.SqlSource(connection).by_key(key))
 
-    async def stream(self, stream: str, after: int = 0, limit: int | None = None) -> list[Recorded]:
+    async def stream(
+        self, stream: str, after: int = 0, limit: int | None = None, size_max: int | None = None
+    ) -> list[Recorded]:
         """See ``Store.stream``."""
         bound = -1 if limit is None else limit
-        return await self._read(lambda connection: queries.rows_of(connection, queries.STREAM, (stream, after, bound)))
+        asked = (stream, after, bound)
+        return await self._read(lambda connection: queries.rows_of(connection, queries.STREAM, asked, size_max))
 
     async def streams(self, ids: Collection[str]) -> dict[str, list[Recorded]]:
         """See ``Store.streams``."""
@@ -128,13 +131,16 @@ class SqliteStore:
         """See ``Store.births``."""
         return await self._read(lambda connection: queries.births_of(connection, list(ids)))
 
-    async def scan(self, after: int, limit: int, types: Collection[str] | None = None) -> list[Recorded]:
+    async def scan(
+        self, after: int, limit: int, types: Collection[str] | None = None, size_max: int | None = None
+    ) -> list[Recorded]:
         """See ``Store.scan``."""
         if types is None:
-            return await self._read(lambda connection: queries.rows_of(connection, queries.SCAN, (after, limit)))
+            sql = queries.SCAN
+            return await self._read(lambda connection: queries.rows_of(connection, sql, (after, limit), size_max))
         names = ", ".join(f"'{name}'" for name in sorted(types) if name.replace(".", "").isalpha())
         sql = f"SELECT {queries.COLUMNS} FROM events WHERE position > ? AND type IN ({names}) ORDER BY position LIMIT ?"
-        return await self._read(lambda connection: queries.rows_of(connection, sql, (after, limit)))
+        return await self._read(lambda connection: queries.rows_of(connection, sql, (after, limit), size_max))
 
     async def facts(self, after: int, limit: int) -> list[Recorded]:
         """See ``Store.facts``."""

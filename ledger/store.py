@@ -5,7 +5,7 @@ Another engine (PostgreSQL, later) implements ``Store`` and nothing above this f
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Protocol
 
@@ -13,6 +13,16 @@ from ledger.errors import StoreClosed
 from ledger.events import Recorded
 from ledger.merkle import Frontier
 from ledger.session import Head, Sealed, Session, States, Work
+
+
+def up_to(size_max: int | None, events: Iterable[Recorded]) -> Iterator[Recorded]:
+    """Yield events until their data is ``size_max`` bytes or more; all of them where that is None."""
+    size = 0
+    for event in events:
+        yield event
+        size += len(event.data or b"")
+        if size_max is not None and size >= size_max:
+            return
 
 
 class Store(Protocol):
@@ -32,8 +42,13 @@ class Store(Protocol):
     async def by_key(self, key: str) -> Recorded | None:
         """Return the event that holds the idempotency key."""
 
-    async def stream(self, stream: str, after: int = 0, limit: int | None = None) -> list[Recorded]:
-        """Return the events of a stream with a version above ``after``, in order."""
+    async def stream(
+        self, stream: str, after: int = 0, limit: int | None = None, size_max: int | None = None
+    ) -> list[Recorded]:
+        """Return the events of a stream with a version above ``after``, in order.
+
+        ``size_max``: end with the event whose data makes it so many bytes; there may be more, whatever ``limit`` says.
+        """
 
     async def streams(self, ids: Collection[str]) -> dict[str, list[Recorded]]:
         """Return all events of several streams."""
@@ -41,8 +56,10 @@ class Store(Protocol):
     async def births(self, ids: Collection[str]) -> dict[str, int]:
         """Return the position of the first event of each stream that exists."""
 
-    async def scan(self, after: int, limit: int, types: Collection[str] | None = None) -> list[Recorded]:
-        """Return events with a position above ``after``, in order, of the types where given."""
+    async def scan(
+        self, after: int, limit: int, types: Collection[str] | None = None, size_max: int | None = None
+    ) -> list[Recorded]:
+        """Return events with a position above ``after``, in order, of the types where given; ``size_max`` as above."""
 
     async def facts(self, after: int, limit: int) -> list[Recorded]:
         """Return as ``scan`` does, but without what folds do not look at: recorded, key, correlation, salt, digest."""
@@ -94,9 +111,12 @@ class MemoryStore:
         """See ``Store.by_key``."""
         return self._log.by_key(key)
 
-    async def stream(self, stream: str, after: int = 0, limit: int | None = None) -> list[Recorded]:
+    async def stream(
+        self, stream: str, after: int = 0, limit: int | None = None, size_max: int | None = None
+    ) -> list[Recorded]:
         """See ``Store.stream``."""
-        return [event for event in self._log.stream(stream) if event.version > after][:limit]
+        found = [event for event in self._log.stream(stream) if event.version > after][:limit]
+        return list(up_to(size_max, found))
 
     async def streams(self, ids: Collection[str]) -> dict[str, list[Recorded]]:
         """See ``Store.streams``."""
@@ -106,10 +126,12 @@ class MemoryStore:
         """See ``Store.births``."""
         return {stream: events[0].position for stream in ids if (events := self._log.stream(stream))}
 
-    async def scan(self, after: int, limit: int, types: Collection[str] | None = None) -> list[Recorded]:
+    async def scan(
+        self, after: int, limit: int, types: Collection[str] | None = None, size_max: int | None = None
+    ) -> list[Recorded]:
         """See ``Store.scan``."""
         events = (event for event in self._log.events[after:] if types is None or event.type in types)
-        return list(islice(events, limit))
+        return list(up_to(size_max, islice(events, limit)))
 
     async def facts(self, after: int, limit: int) -> list[Recorded]:
         """See ``Store.facts``."""

@@ -15,6 +15,7 @@ from server.exchange import Exchange
 from server.hub import Feed
 from server.listing import LIMIT_DEFAULT, LIMIT_MAX
 from server.params import Params
+from server.streaming import is_all
 
 SCAN = 2000
 """Events looked at in one step of a feed that shows only some of them."""
@@ -70,18 +71,24 @@ class LogSource:
         self._app = exchange.app
         self._part = part
         self._feed = feed
+        self._version = 0
+        """Up to which version the one subject has been read."""
 
     async def read(self, after: int) -> streaming.Part:
         """See ``Source.read``. What the views do not have yet is left for later: whose it is cannot be told."""
         end = self._app.hub.position
-        store, part = self._app.ledger.store, self._part
+        store, part, size_max = self._app.ledger.store, self._part, streaming.READ_SIZE
         if part.subject is not None:
-            events, is_all = await store.stream(part.subject), True
+            found = await store.stream(part.subject, self._version, SCAN, size_max)
         else:
-            events = await store.scan(after, SCAN, part.types)
-            is_all = len(events) < SCAN or events[-1].position >= end
-        mark = max(after, end) if is_all else events[-1].position
-        return streaming.Part(self._feed.frames(e for e in events if after < e.position <= end), mark, is_all)
+            found = await store.scan(after, SCAN, part.types, size_max)
+        events = [event for event in found if event.position <= end]
+        if events:
+            self._version = events[-1].version
+        reaches_end = len(events) < len(found) or is_all(found, SCAN)
+        mark = max(after, end if reaches_end else events[-1].position)
+        fresh = [event for event in events if event.position > after]
+        return streaming.Part(self._feed.frames(fresh), mark, mark >= end)
 
     async def is_over(self) -> bool:
         """See ``Source.is_over``."""
@@ -98,15 +105,13 @@ async def follow(exchange: Exchange, part: Part) -> web.StreamResponse:
     owns, _ = visible(exchange)
     after = exchange.last_event_id()
 
-    def make() -> Feed:
-        name = app.ledger.name
-        return Feed(
-            lambda event: part.names(event) and owns(event),
-            lambda event: sse.event(cloudevents.encode(event, name), event.position),
-        )
+    def shows(event: Recorded) -> bool:
+        return part.names(event) and owns(event)
 
-    key = (caller.owner_filter, caller.project_id, part.types, part.subject)
-    feed = app.hub.feed(key, make)
+    def render(event: Recorded) -> bytes:
+        return sse.event(cloudevents.encode(event, app.ledger.name), event.position)
+
+    feed = app.hub.feed((caller.owner_filter, caller.project_id, part.types, part.subject), shows, render)
     return await streaming.serve(
         exchange, feed, LogSource(exchange, part, feed), part.after if after is None else after
     )

@@ -7,8 +7,8 @@ is pushed to it. A client that cannot take it is not buffered for: it reads the 
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import islice
 
 import msgspec
 import structlog
@@ -25,8 +25,8 @@ from server import sse
 BUFFER_SIZE_MAX = 256 * 1024
 """Bytes that wait in memory for one live client: some ten of the longest real messages. Who is further behind reads
 the log again."""
-CHUNKS_MAX = 2_000
-"""Rendered messages that are kept for clients who join one after the other, about 2 KiB each."""
+CHUNKS_SIZE_MAX = 8 * 1024 * 1024
+"""Bytes of rendered messages that are kept for clients who join one after the other: some 4,000 messages."""
 ENDS = frozenset(f"run.{verb}" for verb in (*TERMINAL, "deleted", "erased")) & TYPES.keys()
 """Events after which the stream of a run is over."""
 
@@ -38,8 +38,38 @@ _decode = msgspec.json.Decoder(dict[str, object]).decode
 _encode = msgspec.json.Encoder().encode
 
 
+class News:
+    """What is announced to a channel: frames, up to which mark that is, and their bytes, made once for all clients."""
+
+    __slots__ = ("first", "frames", "mark", "plain", "wrapped")
+
+    def __init__(self, frames: Sequence[Frame], mark: int) -> None:
+        self.frames = frames
+        self.mark = mark
+        self.first = frames[0][0] if frames else mark
+        self.plain = b"".join(data for _, data in frames)
+        self.wrapped = sse.frame(self.plain) if frames else b""
+
+    def after(self, mark: int) -> bytes:
+        """Return the events above a mark."""
+        return b"".join(data for place, data in self.frames if place > mark)
+
+
 class Subscriber:
     """One client. While it is live it is written to as things happen; ``mark`` is how far it has got."""
+
+    __slots__ = (
+        "_is_chunked",
+        "_is_idle",
+        "_pings",
+        "_waited",
+        "is_allowed",
+        "is_ended",
+        "is_live",
+        "mark",
+        "transport",
+        "wake",
+    )
 
     def __init__(
         self,
@@ -59,34 +89,47 @@ class Subscriber:
         self._is_chunked = is_chunked
         self._pings = pings
         self._waited = 0
-        self._is_idle = True
+        self._is_idle = False  # the first beat may come before the headers went
 
     def write(self, payload: bytes) -> None:
-        """Write server-sent events at once."""
+        """Write server-sent events at once. Raises ``ConnectionResetError`` when the client is gone."""
+        if self.transport.is_closing():
+            raise ConnectionResetError("the client is gone")
         self._is_idle = False
         self.transport.write(sse.frame(payload) if self._is_chunked else payload)
 
-    def push(self, frames: Sequence[Frame], whole: bytes, mark: int) -> None:
-        """Write what happened up to ``mark``, unless the client has it or cannot take it. ``whole``: all frames."""
-        if not self.is_live or mark <= self.mark:
+    def push(self, news: News) -> None:
+        """Write what is announced, unless the client has it, cannot take it, or is gone."""
+        if not self.is_live or news.mark <= self.mark:
             return
-        payload = whole if frames and frames[0][0] > self.mark else b"".join(_after(frames, self.mark))
+        if news.first > self.mark:
+            payload = news.wrapped if self._is_chunked else news.plain
+        else:
+            rest = news.after(self.mark)
+            payload = sse.frame(rest) if rest and self._is_chunked else rest
         if payload:
-            if self.transport.get_write_buffer_size() + len(payload) > BUFFER_SIZE_MAX:
+            transport = self.transport
+            if transport.is_closing():
+                self.end()
+                return
+            if transport.get_write_buffer_size() + len(payload) > BUFFER_SIZE_MAX:
                 self.leave()
                 return
-            self.write(payload)
-        self.mark = mark
+            transport.write(payload)
+            self._is_idle = False
+        self.mark = news.mark
 
     def beat(self, ping: bytes) -> None:
         """Keep an idle connection open; look after one that takes nothing, is gone or is no longer allowed."""
+        if self.is_ended:
+            return
         if self.transport.is_closing() or not self.is_allowed():
             self.end()
             return
         waiting = self.transport.get_write_buffer_size()
         if waiting and waiting >= self._waited > 0:
             self.leave()
-        elif self.is_live and self._is_idle and not waiting:
+        elif self._is_idle and not waiting:
             self.write(ping if self._pings else sse.COMMENT)
         self._waited, self._is_idle = waiting, True
 
@@ -101,16 +144,14 @@ class Subscriber:
         self.leave()
 
 
-def _after(frames: Iterable[Frame], mark: int) -> Iterator[bytes]:
-    return (data for place, data in frames if place > mark)
-
-
 class Channel:
-    """What many clients follow: the subscribers, and up to where it was announced to them."""
+    """What many clients follow: the subscribers, up to where it was announced to them, and whether that is the end."""
 
-    def __init__(self, ping: Callable[[], bytes]) -> None:
+    def __init__(self, key: object, ping: Callable[[], bytes]) -> None:
+        self.key = key
         self.subscribers: set[Subscriber] = set()
         self.mark = 0
+        self.is_over = False
         self.final: asyncio.Future[bytes] | None = None
         """The last bytes of the stream, made once for all clients."""
         self.ping = ping
@@ -118,12 +159,13 @@ class Channel:
     def announce(self, frames: Sequence[Frame], mark: int) -> None:
         """Write frames to every live client."""
         self.mark = mark
-        whole = b"".join(data for _, data in frames)
+        news = News(frames, mark)
         for subscriber in self.subscribers:
-            subscriber.push(frames, whole, mark)
+            subscriber.push(news)
 
     def finish(self) -> None:
         """Let every client be served to its end."""
+        self.is_over = True
         for subscriber in self.subscribers:
             subscriber.leave()
 
@@ -131,8 +173,8 @@ class Channel:
 class Feed(Channel):
     """A channel of the whole log, as far as its followers may see it."""
 
-    def __init__(self, shows: Callable[[Recorded], bool], render: Callable[[Recorded], bytes]) -> None:
-        super().__init__(lambda: sse.COMMENT)
+    def __init__(self, key: object, shows: Callable[[Recorded], bool], render: Callable[[Recorded], bytes]) -> None:
+        super().__init__(key, lambda: sse.COMMENT)
         self.shows = shows
         self.render = render
 
@@ -146,43 +188,69 @@ class Hub:
 
     def __init__(self, position: int) -> None:
         self.position = position
-        self._runs: dict[str, Channel] = {}
-        self._feeds: dict[object, Feed] = {}
-        self._chunks: dict[int, bytes] = {}
-
-    @property
-    def subscribers(self) -> int:
+        self.subscribers = 0
         """How many streams are open."""
-        return sum(len(channel.subscribers) for channel in self._channels())
+        self.is_stopped = False
+        self._runs: dict[object, Channel] = {}
+        self._feeds: dict[object, Feed] = {}
+        self._chunks: OrderedDict[int, bytes] = OrderedDict()
+        self._chunks_size = 0
 
     def run(self, run_id: str) -> Channel:
         """Return the channel of a run."""
         channel = self._runs.get(run_id)
         if channel is None:
-            channel = self._runs[run_id] = Channel(lambda: ping(run_id))
+            channel = self._runs[run_id] = Channel(run_id, lambda: ping(run_id))
         return channel
 
-    def feed(self, key: object, make: Callable[[], Feed]) -> Feed:
+    def feed(self, key: object, shows: Callable[[Recorded], bool], render: Callable[[Recorded], bytes]) -> Feed:
         """Return the channel of those who see the same of the log. ``key``: what they have in common."""
         feed = self._feeds.get(key)
         if feed is None:
-            feed = self._feeds[key] = make()
+            feed = self._feeds[key] = Feed(key, shows, render)
             feed.mark = self.position
         return feed
 
+    def join(self, channel: Channel, subscriber: Subscriber) -> None:
+        """Let a client follow a channel, from its mark on."""
+        channel.subscribers.add(subscriber)
+        self.subscribers += 1
+
+    def leave(self, channel: Channel, subscriber: Subscriber) -> None:
+        """Take a client out of its channel, if it is in; the last one closes it."""
+        if subscriber in channel.subscribers:
+            channel.subscribers.remove(subscriber)
+            self.subscribers -= 1
+        if not channel.subscribers:
+            for kept in (self._runs, self._feeds):
+                if kept.get(channel.key) is channel:
+                    del kept[channel.key]
+
     def applied(self, batch: Sequence[Recorded]) -> None:
-        """Announce events that the views have, in the order of the log; those announced before are passed over."""
+        """Announce events that the views have, in the order of the log; those announced before are passed over.
+
+        Whatever goes wrong with streams stays with streams: they end, and whoever keeps the views goes on.
+        """
         if batch[0].position <= self.position:
             batch = [event for event in batch if event.position > self.position]
             if not batch:
                 return
         self.position = batch[-1].position
+        try:
+            self._announce(batch)
+        except Exception as error:
+            log.exception("streams.failed", error=str(error), position=self.position)
+            self.end_all()
+
+    def _announce(self, batch: Sequence[Recorded]) -> None:
         if self._runs:
             self._announce_runs(batch)
         for feed in self._feeds.values():
             feed.announce(feed.frames(batch), self.position)
-        if any(event.type in ACCESS_TYPES for event in batch):
-            self._end_disallowed()
+        if self.subscribers and any(event.type in ACCESS_TYPES for event in batch):
+            for subscriber in self._all():
+                if not subscriber.is_allowed():
+                    subscriber.end()
 
     def _announce_runs(self, batch: Sequence[Recorded]) -> None:
         news: dict[str, list[Recorded]] = {}
@@ -202,37 +270,31 @@ class Hub:
     def _chunk(self, event: Recorded) -> bytes:
         chunk = self._chunks.get(event.position)
         if chunk is None:
-            if len(self._chunks) >= CHUNKS_MAX:
-                for old in list(islice(self._chunks, CHUNKS_MAX // 2)):
-                    del self._chunks[old]
             chunk = self._chunks[event.position] = _render(event)
+            self._chunks_size += len(chunk)
+            while self._chunks_size > CHUNKS_SIZE_MAX:
+                self._chunks_size -= len(self._chunks.popitem(last=False)[1])
         return chunk
-
-    def leave(self, channel: Channel, subscriber: Subscriber) -> None:
-        """Take a client out of its channel; the last one closes it."""
-        channel.subscribers.discard(subscriber)
-        if not channel.subscribers:
-            self._runs = {key: each for key, each in self._runs.items() if each is not channel}
-            self._feeds = {key: feed for key, feed in self._feeds.items() if feed is not channel}
 
     def beat(self) -> None:
         """Ping those who heard nothing since the last beat, and look after those who take nothing."""
         for channel in self._channels():
-            kept_open = channel.ping() if channel.subscribers else b""
+            kept_open = channel.ping()
             for subscriber in channel.subscribers:
                 subscriber.beat(kept_open)
 
     def stop(self) -> None:
-        """End all streams; clients go on elsewhere or later from where they are."""
-        for channel in self._channels():
-            for subscriber in channel.subscribers:
-                subscriber.end()
+        """End all streams and let none begin; clients go on elsewhere or later from where they are."""
+        self.is_stopped = True
+        self.end_all()
 
-    def _end_disallowed(self) -> None:
-        for channel in self._channels():
-            for subscriber in channel.subscribers:
-                if not subscriber.is_allowed():
-                    subscriber.end()
+    def end_all(self) -> None:
+        """End all streams that are open now."""
+        for subscriber in self._all():
+            subscriber.end()
+
+    def _all(self) -> Iterator[Subscriber]:
+        return (subscriber for channel in self._channels() for subscriber in channel.subscribers)
 
     def _channels(self) -> Iterator[Channel]:
         yield from self._runs.values()

@@ -11,12 +11,17 @@ from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
 from ledger.errors import Unavailable
+from ledger.events import Recorded
 from server import sse
 from server.exchange import Exchange
 from server.hub import Channel, Frame, Subscriber
+from server.problems import Unauthorized
 
 PIECE_SIZE = 64 * 1024
 """Bytes that are written before the client must have taken them: what aiohttp lets wait, too."""
+
+READ_SIZE = 256 * 1024
+"""Bytes that are read of the log at a time for one client, one event more at most."""
 
 log = structlog.get_logger("server")
 
@@ -29,6 +34,11 @@ class Part(NamedTuple):
     is_all: bool
 
 
+def is_all(events: Sequence[Recorded], limit: int) -> bool:
+    """Tell whether a read of at most ``limit`` events and ``READ_SIZE`` bytes reached the end."""
+    return len(events) < limit and sum(len(event.data or b"") for event in events) < READ_SIZE
+
+
 class Source(Protocol):
     """What a client reads of the log."""
 
@@ -36,7 +46,7 @@ class Source(Protocol):
         """Return what comes after a mark."""
 
     async def is_over(self) -> bool:
-        """Tell whether nothing more is to come; asked before the rest is read."""
+        """Tell whether nothing more is to come; asked once, before anything is read."""
 
     async def final(self) -> bytes:
         """Return what ends the stream."""
@@ -47,17 +57,16 @@ async def serve(
 ) -> web.StreamResponse:
     """Answer with a stream that begins behind the mark ``after``. Raises ``Unavailable`` at the limit of streams.
 
-    ``pings``: whether what keeps it open is an event that the client sees.
+    ``pings``: whether what keeps it open is an event that the client sees. A stream that ends before it is over (a
+    stop, a token revoked) ends between two events, and a fault breaks the connection off: the client goes on from the
+    last event that it has whole.
     """
-    app = exchange.app
-    if app.hub.subscribers >= app.config.streams_max:
-        raise Unavailable(reason=f"{app.config.streams_max} streams are open, which is the limit")
     is_chunked = exchange.request.version >= (1, 1)
     response = sse.response(exchange.request_id, is_chunked=is_chunked)
     transport = exchange.request.transport
     if transport is None:
         raise ConnectionResetError("the client is gone")
-    token_id = exchange.caller.token_id
+    app, token_id = exchange.app, exchange.caller.token_id
     subscriber = Subscriber(
         transport,
         after,
@@ -65,20 +74,43 @@ async def serve(
         pings=pings,
         is_allowed=lambda: app.access.is_in_force(token_id, app.ledger.clock()),
     )
-    channel.subscribers.add(subscriber)
     try:
+        _check(exchange, subscriber)
+        app.hub.join(channel, subscriber)
         writer = await response.prepare(exchange.request)
         await response.write(b"")  # the headers go at once, whenever the first event may come
-        if writer is not None:
-            await _Serving(subscriber, channel, source, writer, app.config.stream_stall_s).run()
-    except TimeoutError:
-        log.info("stream.cut_off", request_id=exchange.request_id, resource=exchange.resource, mark=subscriber.mark)
-        transport.abort()
-    except ConnectionError:
-        log.info("stream.left", request_id=exchange.request_id, resource=exchange.resource, mark=subscriber.mark)
+        if writer is not None and exchange.request.method != "HEAD":
+            await _serve(exchange, _Serving(subscriber, channel, source, writer, app.config.stream_stall_s))
     finally:
+        subscriber.end()
         app.hub.leave(channel, subscriber)
     return response
+
+
+def _check(exchange: Exchange, subscriber: Subscriber) -> None:
+    hub, streams_max = exchange.app.hub, exchange.app.config.streams_max
+    if hub.is_stopped:
+        raise Unavailable(reason="the server is stopping")
+    if hub.subscribers >= streams_max:
+        raise Unavailable(reason=f"{streams_max} streams are open, which is the limit")
+    if not subscriber.is_allowed():  # it was when the request began; its body may have taken a while
+        raise Unauthorized(reason="The token is not in force.")
+
+
+async def _serve(exchange: Exchange, serving: _Serving) -> None:
+    """Serve until the end. The headers are out: from here on an error can be told only by breaking off."""
+    facts = {"request_id": exchange.request_id, "resource": exchange.resource}
+    try:
+        await serving.run()
+    except TimeoutError:
+        log.info("stream.cut_off", mark=serving.subscriber.mark, **facts)
+    except ConnectionError:
+        log.info("stream.left", mark=serving.subscriber.mark, **facts)
+    except Exception as error:
+        log.exception("stream.failed", error=str(error), mark=serving.subscriber.mark, **facts)
+    else:
+        return
+    serving.subscriber.transport.abort()
 
 
 class _Serving:
@@ -90,7 +122,7 @@ class _Serving:
         writer: AbstractStreamWriter,
         stall_s: float,
     ) -> None:
-        self._subscriber = subscriber
+        self.subscriber = subscriber
         self._channel = channel
         self._source = source
         self._writer = writer
@@ -98,29 +130,40 @@ class _Serving:
 
     async def run(self) -> None:
         """Serve until the stream is over, the client is gone, or somebody ends it."""
-        subscriber, channel = self._subscriber, self._channel
-        while not subscriber.is_ended:
-            is_over = await self._source.is_over()
-            if not await self._read_on():
+        subscriber, channel = self.subscriber, self._channel
+        was_over = await self._source.is_over()
+        is_behind = True
+        while self._goes_on():
+            subscriber.wake.clear()  # whoever calls from here on is heard below
+            is_over = was_over or channel.is_over
+            await self._drain()
+            if is_behind or channel.mark > subscriber.mark:
+                await self._read_on()
+                is_behind = False
+            if not self._goes_on():
                 return
             if is_over:
                 await self._write([await self._final()])
+                subscriber.end()  # no ping may follow
+                await self._drain()
                 return
-            if channel.mark > subscriber.mark:
-                continue  # announced while this client was reading
-            subscriber.wake.clear()
-            subscriber.is_live = True  # from the look at the mark to here nothing else ran
-            await subscriber.wake.wait()
+            if channel.mark <= subscriber.mark and not subscriber.wake.is_set():
+                subscriber.is_live = True  # from the look at the mark to here nothing else ran
+                await subscriber.wake.wait()
 
-    async def _read_on(self) -> bool:
-        """Write what the client is behind; return whether that was all of it, or somebody ended the stream before."""
-        while not self._subscriber.is_ended:
-            part = await self._source.read(self._subscriber.mark)
+    def _goes_on(self) -> bool:
+        return not self.subscriber.is_ended
+
+    async def _read_on(self) -> None:
+        """Write what the client is behind, unless somebody ends the stream before."""
+        subscriber = self.subscriber
+        while self._goes_on():
+            await self._drain()
+            part = await self._source.read(subscriber.mark)
             await self._write([data for _, data in part.frames])
-            self._subscriber.mark = part.mark
+            subscriber.mark = part.mark
             if part.is_all:
-                return True
-        return False
+                return
 
     async def _write(self, events: Sequence[bytes]) -> None:
         """Write events piece by piece, each once the one before was taken; ``TimeoutError`` where the client stalls."""
@@ -132,19 +175,36 @@ class _Serving:
             if size >= PIECE_SIZE:
                 await self._write_piece(piece)
                 piece, size = [], 0
-        await self._write_piece(piece)
+        if piece:
+            await self._write_piece(piece)
 
     async def _write_piece(self, piece: Sequence[bytes]) -> None:
-        async with asyncio.timeout(self._stall_s):
-            await self._writer.drain()
-        if self._subscriber.transport.is_closing():
-            raise ConnectionResetError("the client is gone")
-        if piece:
-            self._subscriber.write(b"".join(piece))
+        await self._drain()
+        if self._goes_on():
+            self.subscriber.write(b"".join(piece))
+
+    async def _drain(self) -> None:
+        """Wait until the client took most of what waits; ``TimeoutError`` when it takes nothing for the time given."""
+        transport = self.subscriber.transport
+        waiting = transport.get_write_buffer_size()
+        while True:
+            try:
+                async with asyncio.timeout(self._stall_s):
+                    await self._writer.drain()
+            except TimeoutError:
+                waited, waiting = waiting, transport.get_write_buffer_size()
+                if waiting >= waited:
+                    raise
+            else:
+                return
 
     async def _final(self) -> bytes:
         """Return the end of the stream, made once for all who follow it."""
         channel = self._channel
         if channel.final is None:
             channel.final = asyncio.ensure_future(self._source.final())
-        return await asyncio.shield(channel.final)
+        try:
+            return await asyncio.shield(channel.final)
+        except Exception:
+            channel.final = None  # the next one tries again
+            raise

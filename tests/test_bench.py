@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BENCHES = {"retrieve", "lists", "within", "append-many", "append-one", "import", "rebuild", "verify"}
+BENCHES = {"retrieve", "lists", "within", "append-many", "append-one", "streams", "import", "rebuild", "verify"}
 
 
 def test_every_row_of_the_smallest_size_comes_out_with_a_positive_ratio(tmp_path: Path) -> None:

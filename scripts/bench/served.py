@@ -61,6 +61,14 @@ class Served:
             return 0.0
         return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
+    def memory(self) -> int:
+        """Return the resident bytes of the process, 0 where the system does not tell."""
+        try:
+            found = re.search(r"VmRSS:\s+(\d+) kB", Path(f"/proc/{self._process.pid}/status").read_text("ascii"))
+        except OSError:
+            return 0
+        return int(found[1]) * 1024 if found else 0
+
     def __enter__(self) -> Served:
         return self
 

@@ -69,6 +69,10 @@ class Workplace:
         path = self.fresh()
         return asyncio.run(_talk(path, messages))
 
+    def writable(self) -> Log:
+        """Return a new and empty ledger, with a token that may write."""
+        return asyncio.run(_empty(self.fresh()))
+
     def log(self, events: int) -> Log:
         """Return a ledger of about so many events, never fewer, made on first use: nine runs, a job, and so on."""
         if events not in self._logs:
@@ -91,6 +95,12 @@ async def _talk(path: Path, count: int) -> Log:
             await ledger.record(run.id, notes[start : start + APPEND])
         token, _ = await grant(ledger, user_id=SYSTEM_USER, scopes=["read", "write"], actor=SYSTEM_USER)
     return Log(path, token, [run.id], [])
+
+
+async def _empty(path: Path) -> Log:
+    async with Ledger.open(path, name="bench.example/log") as ledger:
+        token, _ = await grant(ledger, user_id=SYSTEM_USER, scopes=["read", "write"], actor=SYSTEM_USER)
+    return Log(path, token, [], [])
 
 
 async def _generate(path: Path, events: int) -> Log:

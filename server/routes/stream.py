@@ -18,7 +18,7 @@ from server.hub import Hub
 from server.routes.resources import find
 from server.routes.runs import RUN
 from server.routing import Route
-from server.streaming import Part
+from server.streaming import Part, is_all
 
 BATCH_SIZE = 100
 BATCH_SIZE_MAX = 1000
@@ -90,9 +90,10 @@ class RunSource:
 
     async def read(self, after: int) -> Part:
         """See ``Source.read``; marks are versions, which clients know as ``seq_id``."""
-        events = await self._app.ledger.store.stream(self._run_id, after, self._batch_size)
+        size_max = streaming.READ_SIZE
+        events = await self._app.ledger.store.stream(self._run_id, after, self._batch_size, size_max)
         mark = events[-1].version if events else after
-        return Part(self._hub.frames(events), mark, len(events) < self._batch_size)
+        return Part(self._hub.frames(events), mark, is_all(events, self._batch_size))
 
     async def is_over(self) -> bool:
         """See ``Source.is_over``."""

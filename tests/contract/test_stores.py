@@ -57,6 +57,14 @@ async def test_what_was_recorded_is_read_back_the_same_by_every_way_of_reading(l
         assert await store.stream(longest[0].stream, after) == await ledger.read(longest[0].stream, after)
         assert await store.stream(longest[0].stream, after) == longest[after:]
     assert await store.stream(longest[0].stream, 1, 1) == longest[1:2]
+    for size_max in (1, len(log[0].data) + 1, sum(len(event.data) for event in log)):
+        for found, whole in (
+            (await store.stream(longest[0].stream, 1, None, size_max), longest[1:]),
+            (await store.scan(0, len(log), None, size_max), log),
+        ):
+            assert found == whole[: len(found)]
+            assert sum(len(event.data) for event in found[:-1]) < size_max
+            assert len(found) == len(whole) or sum(len(event.data) for event in found) >= size_max
     types = ["job.created", "run.refused"]
     assert await store.scan(3, 7, types) == [each for each in log[3:] if each.type in types][:7]
     assert await store.scan(3, 7) == log[3:10]

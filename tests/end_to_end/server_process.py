@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,6 +15,17 @@ from tests.cli.commandline import COMMAND
 
 START_S = 60.0
 """Patience with a start, for a machine under load; nothing is measured by it."""
+
+_LIMITED = """
+import ast, functools, pathlib, sys
+from server.config import Config
+from server.serve import run
+from server import logs
+logs.configure(sys.stderr)
+config = Config(db=pathlib.Path(sys.argv[1]), port=0, **ast.literal_eval(sys.argv[2]))
+run(config, functools.partial(print, flush=True))
+"""
+"""``jobledger serve`` with limits of our own."""
 
 
 class Server:
@@ -42,11 +54,16 @@ class Server:
 
 
 @asynccontextmanager
-async def serve(db: Path, *options: str) -> AsyncIterator[Server]:
-    """Run a server on the ledger until the block ends; its log goes to a file beside the ledger."""
+async def serve(db: Path, *options: str, limits: dict[str, float] | None = None) -> AsyncIterator[Server]:
+    """Run a server on the ledger until the block ends; its log goes to a file beside the ledger.
+
+    ``limits``: others than the usual ones, for what would take too long otherwise.
+    """
     log_path = db.with_suffix(".server.log")
     with log_path.open("ab") as log:
         command = (COMMAND, "serve", "--db", str(db), "--port", "0", *options)
+        if limits is not None:
+            command = (sys.executable, "-c", _LIMITED, str(db), repr(limits))
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=log)
     assert process.stdout is not None
     try:

@@ -196,5 +196,6 @@ async def serving(path: Path, clock: Clock | None = None, **limits: Any) -> Asyn
         async with aiohttp.ClientSession(connector=connector) as session:
             yield Service(app, clock, runner.addresses[0][1], session)
     finally:
+        app.hub.stop()  # who follows would otherwise be waited for
         await runner.cleanup()
         await app.close()
