@@ -15,7 +15,6 @@ import structlog
 from aiohttp import web
 
 from ledger.errors import BadRequest, LedgerError
-from ledger.events import Recorded
 from ledger.ledger import Ledger, wall_clock_us
 from ledger.times import to_text
 from ledger.tokens import ACCESS_TYPES, Access
@@ -83,17 +82,9 @@ class App:
         await self.views.open()
         self.engine.on_changed = self.views.forget
         self.hub = Hub(self.engine.position)
-        self.engine.on_applied = self._announce
+        self.engine.on_applied = self.hub.applied
         self.engine.start().add_done_callback(self._ended)
         self.expiry = Expiry(self.ledger, self.views)
-
-    def _announce(self, batch: list[Recorded]) -> None:
-        """Tell the streams; should that fail, views go on, and clients read what they missed from the log."""
-        try:
-            self.hub.applied(batch)
-        except Exception as error:
-            log.exception("streams.failed", error=str(error), position=batch[0].position)
-            self.hub.stop()
 
     def start_beats(self) -> None:
         """Start what runs by the clock."""

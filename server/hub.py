@@ -30,6 +30,9 @@ CHUNKS_SIZE_MAX = 8 * 1024 * 1024
 ENDS = frozenset(f"run.{verb}" for verb in (*TERMINAL, "deleted", "erased")) & TYPES.keys()
 """Events after which the stream of a run is over."""
 
+LEFT_OUT = frozenset({"summary_message", "event_message"})
+"""Messages that V1 streams never had: their clients, where they validate strictly, would fail. Lists have them."""
+
 Frame = tuple[int, bytes]
 """Where a server-sent event stands (a version or a position), and its bytes."""
 
@@ -265,7 +268,8 @@ class Hub:
 
     def frames(self, events: Iterable[Recorded]) -> list[Frame]:
         """Return the messages among a run's events as server-sent events, by their version."""
-        return [(event.version, self._chunk(event)) for event in events if event.type == "run.message" and event.data]
+        said = (event for event in events if event.type == "run.message")
+        return [(event.version, chunk) for event in said if (chunk := self._chunk(event))]
 
     def _chunk(self, event: Recorded) -> bytes:
         chunk = self._chunks.get(event.position)
@@ -302,10 +306,13 @@ class Hub:
 
 
 def _render(event: Recorded) -> bytes:
+    """Return a message as a server-sent event; nothing of one that was erased or is left out."""
     said = fact(event)
     if not isinstance(said, Message):
         return b""
     message = _decode(said.message)
+    if message["message_type"] in LEFT_OUT:
+        return b""
     message["run_id"], message["seq_id"] = event.stream, event.version
     if message.get("date") is None:
         message["date"] = to_text(event.time)
