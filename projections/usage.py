@@ -9,6 +9,7 @@ import msgspec
 
 from ledger.events import TokenUsage
 from projections.steps import within_64_bits
+from projections.views import Views
 
 
 class PromptTokensDetails(msgspec.Struct, frozen=True, kw_only=True):
@@ -120,3 +121,16 @@ def metrics(row: Sequence[Any], tools: Sequence[Sequence[str]]) -> RunMetrics:
         tools_used=[tool for (tool,) in tools],
         base_template_id=base_template_id,
     )
+
+
+async def usage_of(views: Views, run_id: str) -> UsageStatistics:
+    """Return what a run used so far."""
+    sums = await views.read(SUMS, {"id": run_id})
+    told = await views.read(TOLD, {"id": run_id})
+    return usage(sums[0], told[0][0] if told else None)
+
+
+async def metrics_of(views: Views, run_id: str) -> RunMetrics:
+    """Return the metrics of a run that the views hold."""
+    rows = await views.read(METRICS, {"id": run_id})
+    return metrics(rows[0], await views.read(TOOLS, {"id": run_id}))

@@ -66,6 +66,8 @@ class Page(NamedTuple):
 _ID, _WIRE = COLUMNS.index("id"), COLUMNS.index("wire")
 _CHANGED = {"us": COLUMNS.index("changed_us"), "position": COLUMNS.index("changed_position")}
 _ROW = "SELECT wire, etag, user_id, project_id, deleted_us IS NOT NULL, kind, erased_position FROM {} WHERE id = ?"
+VISIBLE = "runs.deleted_us IS NULL AND runs.erased_position IS NULL"
+"""The condition on runs that what happened within them can be seen."""
 StreamsOf = Callable[[Sequence[str]], Awaitable[dict[str, list[Recorded]]]]
 
 

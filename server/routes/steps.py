@@ -14,8 +14,9 @@ from ledger.errors import NotFound, invalid
 from ledger.events import Step
 from ledger.scalars import NOT_EMPTY, StepId, Tags, Time
 from ledger.times import check_range, from_text
-from projections import steps, transcript
-from projections.transcript import Pages, StepFilters
+from projections import steplists, steps
+from projections.steplists import StepFilters
+from projections.transcript import Pages
 from server import notes
 from server.exchange import Exchange, json_answer, state_of
 from server.listing import Made, kept_or_made, next_link, pages
@@ -92,7 +93,7 @@ async def _list(exchange: Exchange, run_id: str | None) -> web.Response:
         filters, asked = exchange.asked(run_pages if run_id else step_pages)
         if run_id is not None:
             find(exchange, RUN, run_id)
-        page = await transcript.steps(exchange.app.views, _bound(exchange, filters, run_id), asked)
+        page = await steplists.steps(exchange.app.views, _bound(exchange, filters, run_id), asked)
         return Made(b"[" + b",".join(page.wires) + b"]", next_link(exchange, page, backwards=asked.backwards))
 
     return await kept_or_made(exchange, make)
@@ -107,7 +108,7 @@ def _bound(exchange: Exchange, filters: StepFilters, run_id: str | None = None) 
 async def visible_step(exchange: Exchange, step_id: str, columns: str) -> Sequence[Any]:
     """Return columns of a step that the caller may see, from ``steps`` and ``runs``. Raises ``NotFound``."""
     ids.parse(step_id, "step", where="step id")
-    row = await transcript.step(exchange.app.views, _bound(exchange, StepFilters()), step_id, columns)
+    row = await steplists.step(exchange.app.views, _bound(exchange, StepFilters()), step_id, columns)
     if row is None:
         raise NotFound(what="step", id=step_id)
     return row
@@ -117,7 +118,7 @@ async def retrieve(exchange: Exchange, step_id: str) -> web.Response:
     """Retrieve a step."""
     exchange.resource = step_id
     await exchange.wait_for_position()
-    row = await visible_step(exchange, step_id, f"{transcript.STEP}, steps.version")
+    row = await visible_step(exchange, step_id, f"{steplists.STEP}, steps.version")
     return exchange.resource_answer(steps.whole(*row[1:4]), row[4])
 
 
@@ -184,7 +185,7 @@ async def _wires(exchange: Exchange, run_id: str, receipt: Receipt) -> list[byte
     """Return the wires of the steps that an append told of, in its order: now, or as they were when it first came."""
     told = [step_id_of(event.data) for event in receipt.events]
     if receipt.prior is None:
-        found = await transcript.steps_of(exchange.app.views, run_id, told)
+        found = await steplists.steps_of(exchange.app.views, run_id, told)
     else:
         run = state_of(receipt, run_id)
         events = await exchange.app.ledger.read(run_id)

@@ -11,7 +11,7 @@ from ledger.errors import BadRequest, invalid
 from ledger.jsontext import INT_MAX
 from ledger.messages import LettaMessage
 from ledger.scalars import RunId
-from projections import transcript
+from projections.usage import usage_of
 from server import sse, streaming
 from server.exchange import Exchange
 from server.hub import Hub
@@ -105,7 +105,7 @@ class RunSource:
         status, stop_reason, is_gone = await self._status()
         if is_gone:
             return sse.DONE
-        used = await transcript.usage_of(self._app.views, self._run_id)
+        used = await usage_of(self._app.views, self._run_id)
         usage = Usage(
             prompt_tokens=used.prompt_tokens,
             completion_tokens=used.completion_tokens,

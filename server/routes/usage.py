@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from projections import transcript
-from projections.usage import RunMetrics, UsageStatistics
+from projections.usage import RunMetrics, UsageStatistics, metrics_of, usage_of
 from server.exchange import Exchange, json_answer
 from server.routes.resources import find
 from server.routes.runs import RUN
@@ -15,13 +14,13 @@ from server.routing import Route
 async def usage(exchange: Exchange, run_id: str) -> web.Response:
     """Retrieve the tokens of a run, summed over its steps."""
     await _prepare(exchange, run_id)
-    return json_answer(await transcript.usage_of(exchange.app.views, run_id))
+    return json_answer(await usage_of(exchange.app.views, run_id))
 
 
 async def metrics(exchange: Exchange, run_id: str) -> web.Response:
     """Retrieve the time, steps and tools of a run."""
     await _prepare(exchange, run_id)
-    return json_answer(await transcript.metrics_of(exchange.app.views, run_id))
+    return json_answer(await metrics_of(exchange.app.views, run_id))
 
 
 async def _prepare(exchange: Exchange, run_id: str) -> None:
