@@ -30,6 +30,8 @@ from ledger.writer import QUEUE_MAX, Writer
 
 TAIL_MAX = 20_000
 """Newest events kept in memory for those who follow the log, about 10 MiB; who is further behind reads the file."""
+TAIL_SIZE_MAX = 32 * 1024 * 1024
+"""Bytes of their data: a message may have 1 MiB."""
 WATCH_INTERVAL_S = 0.1
 """How often to look for other processes' appends: followers see them within 250 ms."""
 
@@ -58,7 +60,8 @@ class Ledger:
         self._open_store = open_store
         self.clock = clock
         self._queue_max = queue_max
-        self._tail: deque[Recorded] = deque(maxlen=TAIL_MAX)
+        self._tail: deque[Recorded] = deque()
+        self._tail_size = 0
         self._grown = asyncio.Event()
         self._listeners: list[Listener] = []
         self._watch: asyncio.Task[None] | None = None
@@ -283,6 +286,9 @@ class Ledger:
             self._nudge.set()
             return
         self._tail.extend(fresh)
+        self._tail_size += sum(len(event.data or b"") for event in fresh)
+        while len(self._tail) > TAIL_MAX or self._tail_size > TAIL_SIZE_MAX:
+            self._tail_size -= len(self._tail.popleft().data or b"")
         self.size = fresh[-1].position
         for listener in self._listeners:
             listener(fresh)

@@ -10,7 +10,7 @@ from aiohttp import web
 from ledger import cloudevents, ids
 from ledger.events import TYPES, Recorded
 from ledger.jsontext import INT_MAX
-from server import sse, streaming
+from server import hub, sse, streaming
 from server.exchange import Exchange
 from server.hub import Feed
 from server.listing import LIMIT_DEFAULT, LIMIT_MAX
@@ -74,7 +74,7 @@ class LogSource:
         self._version = 0
         """Up to which version the one subject has been read."""
 
-    async def read(self, after: int) -> streaming.Part:
+    async def read(self, after: int, known: int) -> hub.Part:
         """See ``Source.read``. What the views do not have yet is left for later: whose it is cannot be told."""
         end = self._app.hub.position
         store, part, size_max = self._app.ledger.store, self._part, streaming.READ_SIZE
@@ -88,7 +88,7 @@ class LogSource:
         reaches_end = len(events) < len(found) or is_all(found, SCAN)
         mark = max(after, end if reaches_end else events[-1].position)
         fresh = [event for event in events if event.position > after]
-        return streaming.Part(self._feed.frames(fresh), mark, mark >= end)
+        return hub.Part(self._feed.frames(fresh), mark, mark >= end)
 
     async def is_over(self) -> bool:
         """See ``Source.is_over``."""

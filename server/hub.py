@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import msgspec
 import structlog
@@ -21,6 +22,7 @@ from ledger.tokens import ACCESS_TYPES
 from ledger.transitions import TERMINAL
 from ledger.upcast import fact
 from server import sse
+from server.reads import Reads
 
 BUFFER_SIZE_MAX = 256 * 1024
 """Bytes that wait in memory for one live client: some ten of the longest real messages. Who is further behind reads
@@ -35,6 +37,15 @@ LEFT_OUT = frozenset({"summary_message", "event_message"})
 
 Frame = tuple[int, bytes]
 """Where a server-sent event stands (a version or a position), and its bytes."""
+
+
+class Part(NamedTuple):
+    """Some of what a client is behind: frames, up to which mark that is, and whether it was all."""
+
+    frames: Sequence[Frame]
+    mark: int
+    is_all: bool
+
 
 log = structlog.get_logger("server")
 _decode = msgspec.json.Decoder(dict[str, object]).decode
@@ -198,6 +209,7 @@ class Hub:
         self._feeds: dict[object, Feed] = {}
         self._chunks: OrderedDict[int, bytes] = OrderedDict()
         self._chunks_size = 0
+        self.reads: Reads[Part] = Reads()
 
     def run(self, run_id: str) -> Channel:
         """Return the channel of a run."""
@@ -248,6 +260,8 @@ class Hub:
     def _announce(self, batch: Sequence[Recorded]) -> None:
         if self._runs:
             self._announce_runs(batch)
+        if any(event.type == "run.erased" for event in batch):
+            self.reads.clear()
         for feed in self._feeds.values():
             feed.announce(feed.frames(batch), self.position)
         if self.subscribers and any(event.type in ACCESS_TYPES for event in batch):

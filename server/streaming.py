@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import structlog
 from aiohttp import web
@@ -14,7 +14,7 @@ from ledger.errors import Unavailable
 from ledger.events import Recorded
 from server import sse
 from server.exchange import Exchange
-from server.hub import Channel, Frame, Subscriber
+from server.hub import Channel, Part, Subscriber
 from server.problems import Unauthorized
 
 PIECE_SIZE = 64 * 1024
@@ -23,15 +23,10 @@ PIECE_SIZE = 64 * 1024
 READ_SIZE = 256 * 1024
 """Bytes that are read of the log at a time for one client, one event more at most."""
 
+NOTHING_KNOWN = -1
+"""In the place of a mark: the end was seen in the views, and where that is was not announced. The log must be asked."""
+
 log = structlog.get_logger("server")
-
-
-class Part(NamedTuple):
-    """Some of what a client is behind: frames, up to which mark that is, and whether it was all."""
-
-    frames: Sequence[Frame]
-    mark: int
-    is_all: bool
 
 
 def is_all(events: Sequence[Recorded], limit: int) -> bool:
@@ -42,8 +37,8 @@ def is_all(events: Sequence[Recorded], limit: int) -> bool:
 class Source(Protocol):
     """What a client reads of the log."""
 
-    async def read(self, after: int) -> Part:
-        """Return what comes after a mark."""
+    async def read(self, after: int, known: int) -> Part:
+        """Return what comes after a mark. What was announced up to the mark ``known`` is not missing from it."""
 
     async def is_over(self) -> bool:
         """Tell whether nothing more is to come; asked once, before anything is read."""
@@ -138,7 +133,7 @@ class _Serving:
             is_over = was_over or channel.is_over
             await self._drain()
             if is_behind or channel.mark > subscriber.mark:
-                await self._read_on()
+                await self._read_on(NOTHING_KNOWN if was_over else channel.mark)
                 is_behind = False
             if not self._goes_on():
                 return
@@ -154,12 +149,12 @@ class _Serving:
     def _goes_on(self) -> bool:
         return not self.subscriber.is_ended
 
-    async def _read_on(self) -> None:
+    async def _read_on(self, known: int) -> None:
         """Write what the client is behind, unless somebody ends the stream before."""
         subscriber = self.subscriber
         while self._goes_on():
             await self._drain()
-            part = await self._source.read(subscriber.mark)
+            part = await self._source.read(subscriber.mark, known)
             await self._write([data for _, data in part.frames])
             subscriber.mark = part.mark
             if part.is_all:

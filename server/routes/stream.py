@@ -14,14 +14,14 @@ from ledger.scalars import RunId
 from projections.usage import usage_of
 from server import sse, streaming
 from server.exchange import Exchange
-from server.hub import Hub
+from server.hub import Channel, Part
 from server.routes.resources import find
 from server.routes.runs import RUN
 from server.routing import Route
-from server.streaming import Part, is_all
+from server.streaming import is_all
 
-BATCH_SIZE = 100
 BATCH_SIZE_MAX = 1000
+"""Entries that are read at a time unless the client asks for fewer; bytes are bounded apart (``READ_SIZE``)."""
 POLL_INTERVAL_MAX_S = 3600.0
 
 
@@ -82,14 +82,24 @@ _encode = msgspec.json.Encoder().encode
 class RunSource:
     """What a client reads of one run's events."""
 
-    def __init__(self, exchange: Exchange, hub: Hub, run_id: str, batch_size: int) -> None:
+    def __init__(self, exchange: Exchange, channel: Channel, run_id: str, batch_size: int) -> None:
         self._app = exchange.app
-        self._hub = hub
+        self._hub = exchange.app.hub
+        self._channel = channel
         self._run_id = run_id
         self._batch_size = batch_size
 
-    async def read(self, after: int) -> Part:
-        """See ``Source.read``; marks are versions, which clients know as ``seq_id``."""
+    async def read(self, after: int, known: int) -> Part:
+        """See ``Source.read``; marks are versions, which clients know as ``seq_id``.
+
+        Clients who fell behind together read together. A read that was begun when as much was announced as now has all
+        of that; where the end was not announced to this channel, only a new read is sure to have it.
+        """
+        if known == streaming.NOTHING_KNOWN:
+            return await self._read(after)
+        return await self._hub.reads.get((self._channel, after, self._batch_size, known), self._read(after))
+
+    async def _read(self, after: int) -> Part:
         size_max = streaming.READ_SIZE
         events = await self._app.ledger.store.stream(self._run_id, after, self._batch_size, size_max)
         mark = events[-1].version if events else after
@@ -135,10 +145,9 @@ async def stream(exchange: Exchange, run_id: str) -> web.StreamResponse:
         raise BadRequest(reason="run_id names another run than the path.")
     await exchange.wait_for_position()
     find(exchange, RUN, run_id)
-    hub = exchange.app.hub
-    source = RunSource(exchange, hub, run_id, batch_size)
-    pings = body.include_pings is not False
-    return await streaming.serve(exchange, hub.run(run_id), source, after, pings=pings)
+    channel = exchange.app.hub.run(run_id)
+    source = RunSource(exchange, channel, run_id, batch_size)
+    return await streaming.serve(exchange, channel, source, after, pings=body.include_pings is not False)
 
 
 def _bounds(exchange: Exchange, body: Follow) -> tuple[int, int]:
@@ -147,7 +156,7 @@ def _bounds(exchange: Exchange, body: Follow) -> tuple[int, int]:
         after = exchange.last_event_id() or 0
     if not 0 <= after <= INT_MAX:
         raise invalid("starting_after", "must be a seq_id", f"0 to {INT_MAX}")
-    size = BATCH_SIZE if body.batch_size is None else body.batch_size
+    size = BATCH_SIZE_MAX if body.batch_size is None else body.batch_size
     if not 1 <= size <= BATCH_SIZE_MAX:
         raise invalid("batch_size", "must be a number of entries", f"1 to {BATCH_SIZE_MAX}")
     if body.poll_interval is not None and not 0 <= body.poll_interval <= POLL_INTERVAL_MAX_S:

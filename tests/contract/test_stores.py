@@ -190,6 +190,21 @@ async def test_a_follower_sees_every_event_above_its_mark_in_order_and_live(ledg
     assert seen == (await log_of(ledger))[after:]
 
 
+@pytest.mark.parametrize(("name", "limit"), [("TAIL_MAX", 3), ("TAIL_SIZE_MAX", 400), ("TAIL_SIZE_MAX", 1)])
+async def test_what_is_kept_for_followers_is_bounded_and_who_is_further_behind_misses_nothing(
+    ledger, monkeypatch, name, limit
+):
+    monkeypatch.setattr(f"ledger.ledger.{name}", limit)
+    for number in range(10):
+        await ledger.execute(create(job(number)), ME)
+        kept = {"TAIL_MAX": len(ledger._tail), "TAIL_SIZE_MAX": sum(len(event.data) for event in ledger._tail)}[name]
+        assert kept <= limit
+        assert kept == (len(ledger._tail) if name == "TAIL_MAX" else ledger._tail_size)
+    log = await log_of(ledger)
+    for after in range(10):
+        assert await ledger.next_batch(after) == log[after:]
+
+
 async def test_a_listener_has_an_event_before_its_writer_is_answered(ledger):
     heard: list[int] = []
     ledger.listen(lambda events: heard.extend(event.position for event in events))

@@ -282,9 +282,9 @@ async def test_an_end_between_the_look_at_the_run_and_going_live_is_not_missed(u
     run = await run_of(user, 1)
     read = RunSource.read
 
-    async def read_while_it_ends(self, after):
+    async def read_while_it_ends(self, *asked):
         await end(user, run)
-        part = await read(self, after)
+        part = await read(self, *asked)
         monkeypatch.setattr(RunSource, "read", read)
         return part
 
@@ -298,8 +298,8 @@ async def test_what_is_said_between_a_read_and_going_live_is_not_missed(user, mo
     run = await run_of(user, 1)
     read = RunSource.read
 
-    async def read_while_more_is_said(self, after):
-        part = await read(self, after)
+    async def read_while_more_is_said(self, *asked):
+        part = await read(self, *asked)
         monkeypatch.setattr(RunSource, "read", read)
         await say(user, run, 2)
         return part
@@ -313,14 +313,63 @@ async def test_what_is_said_between_a_read_and_going_live_is_not_missed(user, mo
     assert numbers(stream) == [1, 2, 3]
 
 
+async def test_what_was_read_for_those_who_left_is_not_taken_for_what_there_is_now(user):
+    """Nobody announces a run that nobody follows, so that its next follower must read anew."""
+    run = await run_of(user, 1)
+    for count in (1, 2, 3):
+        async with following(user, path_of(run)) as stream:
+            await stream.take(count)
+            await live(user.service)
+        await until(lambda: user.service.app.hub.subscribers == 0 or user.service.app.hub.beat())
+        await say(user, run, count + 1)
+    async with following(user, path_of(run)) as stream:
+        await stream.take(4)
+    assert numbers(stream) == [1, 2, 3, 4]
+
+
+async def test_what_was_read_before_more_was_said_is_not_taken_for_all(user):
+    run = await run_of(user, 1)
+    async with following(user, path_of(run), {"starting_after": FIRST}) as first:
+        await live(user.service)  # it has read that there is nothing more
+        await say(user, run, 2)
+        await first.next()
+        async with following(user, path_of(run), {"starting_after": FIRST}) as second:
+            await second.next()
+            await live(user.service)
+            await end(user, run)
+            await second.rest()
+    assert numbers(second) == [2]
+    assert second.types[-3:] == ENDING
+
+
+async def test_those_who_fell_behind_together_read_the_log_together(user, monkeypatch):
+    monkeypatch.setattr(hubs, "BUFFER_SIZE_MAX", 1_000)
+    run = await run_of(user)
+    read, reads = user.service.app.ledger.store.stream, []
+
+    async def counted(*asked):
+        reads.append(asked)
+        return await read(*asked)
+
+    async with contextlib.AsyncExitStack() as stack:
+        streams = [await stack.enter_async_context(following(user, path_of(run))) for _ in range(20)]
+        await live(user.service)
+        monkeypatch.setattr(user.service.app.ledger.store, "stream", counted)
+        await say(user, run, *range(1, 11), content="x" * 1_000)
+        for stream in streams:
+            await stream.take(10)
+            assert numbers(stream) == list(range(1, 11))
+    assert len(reads) == 1
+
+
 async def test_a_fault_in_the_middle_breaks_off_and_never_looks_like_an_end(user, monkeypatch, log_lines):
     run = await run_of(user, 4)
     read = RunSource.read
 
-    async def read_failing(self, after):
-        if after >= FIRST + 1:
+    async def read_failing(self, *asked):
+        if asked[0] >= FIRST + 1:
             raise StoreFailed(reason="disk I/O error")
-        return await read(self, after)
+        return await read(self, *asked)
 
     monkeypatch.setattr(RunSource, "read", read_failing)
     async with following(user, path_of(run), {"batch_size": 2}) as stream:
@@ -396,8 +445,8 @@ async def test_a_token_revoked_while_the_client_reads_the_log_ends_its_stream(se
     run = await run_of(user, 5)
     read = RunSource.read
 
-    async def read_and_revoke(self, after):
-        part = await read(self, after)
+    async def read_and_revoke(self, *asked):
+        part = await read(self, *asked)
         if part.is_all:
             await admin.delete(f"/v1/tokens/{user.token_id}")
         return part
@@ -481,8 +530,8 @@ async def test_a_stop_is_heard_by_a_client_that_reads_the_log(service, user, mon
     run = await run_of(user, 3)
     read = RunSource.read
 
-    async def read_and_stop(self, after):
-        part = await read(self, after)
+    async def read_and_stop(self, *asked):
+        part = await read(self, *asked)
         if part.is_all:
             service.app.hub.stop()
         return part
@@ -529,8 +578,8 @@ async def test_messages_of_a_mebibyte_are_read_one_by_one_and_shown_whole(user, 
         await say(user, run, number, content=str(number) * 1_000_000)
     read, sizes = RunSource.read, []
 
-    async def sized_read(self, after):
-        part = await read(self, after)
+    async def sized_read(self, *asked):
+        part = await read(self, *asked)
         sizes.append(sum(len(data) for _, data in part.frames))
         return part
 

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from ledger.errors import StoreFailed
-from server.hub import Channel, Subscriber
-from server.streaming import Part, _Serving
+from server.hub import Channel, Part, Subscriber
+from server.streaming import _Serving
 
 STALL_S = 0.001
 
@@ -41,7 +41,7 @@ class Source:
     async def is_over(self):
         return True
 
-    async def read(self, after):
+    async def read(self, after, known):
         return Part([], after, True)
 
     async def final(self):
