@@ -10,7 +10,7 @@ import msgspec
 from ledger import upcast
 from ledger.events import Message, Recorded
 from ledger.times import to_text
-from projections.projection import Memory
+from projections.projection import Memory, Within
 
 
 class Header(msgspec.Struct):
@@ -41,7 +41,7 @@ def wire(raw: bytes, header: Header, event: Recorded) -> bytes:
     return raw[:-1] + added + b"}" if added else raw
 
 
-class MessagesProjection:
+class MessagesProjection(Within):
     """Folds ``run.message`` into one row each; a row stands at its event's position."""
 
     name = "messages"
@@ -61,14 +61,6 @@ class MessagesProjection:
         db.execute(f"CREATE INDEX messages_run_{generation} ON {table} (run_id)")
         db.execute(f"CREATE INDEX messages_id_{generation} ON {table} (id, run_id)")
         db.execute(f"CREATE INDEX messages_step_{generation} ON {table} (step_id) WHERE step_id IS NOT NULL")
-
-    def fresh(self) -> Memory:
-        """See ``Projection.fresh``."""
-        return Memory()
-
-    def needed(self, events: Sequence[Recorded], memory: Memory) -> list[str]:
-        """See ``Projection.needed``: no row is ever read back."""
-        return []
 
     def apply(
         self,

@@ -48,3 +48,15 @@ class Projection(Protocol):
 
 class Memory(dict[Any, Any]):
     """States that a projection keeps between batches, so as not to read them back; may be cleared at any time."""
+
+
+class Within:
+    """What folds of what happens within runs have in common: they find rows by their own keys, also in a rebuild."""
+
+    def fresh(self) -> Memory:
+        """See ``Projection.fresh``."""
+        return Memory()
+
+    def needed(self, events: Sequence[Recorded], memory: Memory) -> list[str]:
+        """See ``Projection.needed``: no row is read back by the birth of its stream."""
+        return []

@@ -9,10 +9,10 @@ import msgspec
 
 from ledger import messages, upcast
 from ledger.events import Message, Recorded
-from projections.projection import Memory
+from projections.projection import Memory, Within
 
 
-class ToolsProjection:
+class ToolsProjection(Within):
     """Folds the calls in ``run.message`` into one row for each run and tool; ``place``: which call of its message."""
 
     name = "tools"
@@ -30,14 +30,6 @@ class ToolsProjection:
     def index(self, db: Any, table: str, generation: str) -> None:
         """See ``Projection.index``."""
         db.execute(f"CREATE INDEX tools_run_{generation} ON {table} (run_id, position, place)")
-
-    def fresh(self) -> Memory:
-        """See ``Projection.fresh``."""
-        return Memory()
-
-    def needed(self, events: Sequence[Recorded], memory: Memory) -> list[str]:
-        """See ``Projection.needed``: no row is ever read back."""
-        return []
 
     def apply(
         self,

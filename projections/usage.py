@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from ledger.events import TokenUsage
-from projections.steps import within_64_bits
+from projections.stepmetrics import within_64_bits
 from projections.views import Views
 
 

@@ -14,8 +14,9 @@ from ledger.errors import NotFound, invalid
 from ledger.events import Step
 from ledger.scalars import NOT_EMPTY, StepId, Tags, Time
 from ledger.times import check_range, from_text
-from projections import steplists, steps
+from projections import steplists, stepmetrics, steps
 from projections.steplists import StepFilters
+from projections.stepmetrics import ProviderTrace, StepMetrics
 from projections.transcript import Pages
 from server import notes
 from server.exchange import Exchange, json_answer, state_of
@@ -126,14 +127,14 @@ async def metrics(exchange: Exchange, step_id: str) -> web.Response:
     """Retrieve where the time of a step went."""
     exchange.resource = step_id
     await exchange.wait_for_position()
-    return json_answer(steps.metrics(await visible_step(exchange, step_id, steps.DETAILS)))
+    return json_answer(stepmetrics.metrics(await visible_step(exchange, step_id, stepmetrics.DETAILS)))
 
 
 async def provider_trace(exchange: Exchange, step_id: str) -> web.Response:
     """Retrieve what was sent to the model's provider in a step, and what came back; null where none was recorded."""
     exchange.resource = step_id
     await exchange.wait_for_position()
-    return json_answer(steps.provider_trace(await visible_step(exchange, step_id, steps.DETAILS)))
+    return json_answer(stepmetrics.provider_trace(await visible_step(exchange, step_id, stepmetrics.DETAILS)))
 
 
 async def give_feedback(exchange: Exchange, step_id: str) -> web.Response:
@@ -223,7 +224,7 @@ ROUTES = [
         metrics,
         "read",
         "Retrieve a step's metrics",
-        answer=steps.StepMetrics,
+        answer=StepMetrics,
     ),
     Route(
         "GET",
@@ -231,7 +232,7 @@ ROUTES = [
         provider_trace,
         "read",
         "Retrieve a step's provider trace",
-        answer=steps.ProviderTrace | None,
+        answer=ProviderTrace | None,
     ),
     Route(
         "PATCH",
