@@ -24,7 +24,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     wait_timeout_s: float = 10.0
     """How long a request waits for the views to have a position."""
     streams_max: int = 5_000
-    """Open streams; each takes some 50 KiB, so these are 250 MiB."""
+    """Open streams: about 15 KiB each while idle, so these are 75 MiB. One that is behind holds up to some 600 KiB
+    and a message more, until it reads on or is cut off."""
     stream_stall_s: float = 10.0
     """How long a client of a stream may take nothing before it is cut off; it can go on from where it was."""
     ping_interval_s: float = 15.0

@@ -145,7 +145,7 @@ def _against_bare(place: Workplace, mine: Streams, theirs: Streams) -> Iterator[
         ("bursts", scale.chunks, BURST, TARGET_BURSTS),
         ("one by one", scale.chunks // 2, 1, TARGET_SINGLE),
     ):
-        rounds = [(mine.burst(chunks, size), theirs.burst(chunks, size)) for _ in range(scale.stream_rounds)]
+        rounds = _turns(mine, theirs, chunks, size, scale.stream_rounds)
         yield _row(name, rounds, target, note + (f", {size} in one POST" if size > 1 else ""))
     rounds = [(mine.steady(scale.chunks // 4), theirs.steady(scale.chunks // 4))]
     memory = f"memory of an idle client {mine.memory / 1024:.0f} KiB, bare {theirs.memory / 1024:.0f} KiB"
@@ -154,10 +154,19 @@ def _against_bare(place: Workplace, mine: Streams, theirs: Streams) -> Iterator[
 
 def _with_stalled(place: Workplace, held: Streams, plain: Streams, stalled: int) -> Row:
     scale = place.scale
-    chunks, rounds = scale.chunks, range(scale.stream_rounds)
-    pairs = [(held.burst(chunks, BURST), plain.burst(chunks, BURST)) for _ in rounds]
+    rounds = _turns(held, plain, scale.chunks, BURST, scale.stream_rounds)
     note = f"{scale.clients} clients that read and {stalled} that do not, against as many that read and no other"
-    return _row(f"bursts, {stalled} more do not read", pairs, TARGET_STALLED, note)
+    return _row(f"bursts, {stalled} more do not read", rounds, TARGET_STALLED, note)
+
+
+def _turns(mine: Streams, theirs: Streams, chunks: int, size: int, count: int) -> list[tuple[Round, Round]]:
+    """Measure both sides in turns, each round beginning with the other side."""
+    rounds = []
+    for number in range(count):
+        first, second = (theirs, mine) if number % 2 else (mine, theirs)
+        pair = first.burst(chunks, size), second.burst(chunks, size)
+        rounds.append(pair[::-1] if number % 2 else pair)
+    return rounds
 
 
 def _row(name: str, rounds: list[tuple[Round, Round]], target: float | None, note: str) -> Row:

@@ -12,7 +12,7 @@ from ledger import ids
 from tests.end_to_end.server_process import client, serve
 from tests.server.following import said
 
-CLIENTS, STALLED = 300, 15
+CLIENTS, STALLED = 200, 15
 MESSAGES = 150
 LIMITS = {"stream_stall_s": 1.0}
 PER_CLIENT_MAX = 150 * 1024
