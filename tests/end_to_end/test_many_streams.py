@@ -12,8 +12,8 @@ from ledger import ids
 from tests.end_to_end.server_process import client, serve
 from tests.server.following import said
 
-CLIENTS, STALLED = 300, 15
-MESSAGES = 120
+CLIENTS, STALLED = 200, 15
+MESSAGES = 150
 LIMITS = {"stream_stall_s": 1.0}
 PER_CLIENT_MAX = 150 * 1024
 """Bytes of memory that one client may cost the server, in the middle of it all."""
@@ -84,7 +84,7 @@ async def test_clients_that_do_not_read_are_cut_off_and_the_others_get_everythin
         # when
         peak = 0
         for number in range(1, MESSAGES + 1):
-            content = "x" * (100 if number % 5 else 70_000)
+            content = "x" * (100 if number % 5 else 100_000)
             async with session.post(f"/v1/runs/{run}/messages", json=said(number, content)) as answer:
                 assert answer.status == 201
             peak = max(peak, memory_of(server))
