@@ -67,18 +67,18 @@ async def answer(exchange: Exchange, listing: Listing) -> web.Response:
     """Return the page that the request asks for."""
     if "Ledger-Position" in exchange.request.headers:
         await exchange.wait_for_position()
+    return kept(exchange) or await made(exchange, lambda: _make(exchange, listing))
 
-    async def make() -> Made:
-        query = await _query(exchange, listing)
-        render = jobs.render if listing.job_types and query.table == "runs" else None
-        page = await exchange.app.views.page(query, render)
-        link = next_link(exchange, page, backwards=query.backwards)
-        wires = page.wires
-        if query.table == "batches":
-            wires = await with_progress(exchange.app.views, wires, query.as_of)
-        return Made(b"[" + b",".join(wires) + b"]", link, query.as_of is None)
 
-    return await kept_or_made(exchange, make)
+async def _make(exchange: Exchange, listing: Listing) -> Made:
+    query = await _query(exchange, listing)
+    render = jobs.render if listing.job_types and query.table == "runs" else None
+    page = await exchange.app.views.page(query, render)
+    link = next_link(exchange, page, backwards=query.backwards)
+    wires = page.wires
+    if query.table == "batches":
+        wires = await with_progress(exchange.app.views, wires, query.as_of)
+    return Made(b"[" + b",".join(wires) + b"]", link, query.as_of is None)
 
 
 class Made(NamedTuple):
@@ -89,18 +89,27 @@ class Made(NamedTuple):
     is_current: bool = True
 
 
-async def kept_or_made(exchange: Exchange, make: Callable[[], Awaitable[Made]]) -> web.Response:
-    """Return the answer that was kept since the views last changed, else one that is made now."""
-    views, caller = exchange.app.views, exchange.caller
-    key = (exchange.path, exchange.query_string, caller.owner_filter, caller.project_id)
-    kept = views.kept(key)
-    if kept is None:
-        stamp = views.stamp
-        body, link, is_current = await make()
-        kept = {"Content-Type": JSON, "Link": link} if link else {"Content-Type": JSON}, body
-        if is_current:
-            views.keep(key, kept, len(body) + 500, stamp)
-    return web.Response(body=kept[1], headers=kept[0])
+def _key(exchange: Exchange) -> tuple[str, str, str | None, str | None]:
+    """Return what an answer depends on beside the views: what is asked for, and what the caller may see."""
+    caller = exchange.caller
+    return exchange.path, exchange.query_string, caller.owner_filter, caller.project_id
+
+
+def kept(exchange: Exchange) -> web.Response | None:
+    """Return the answer that was kept since the views last changed, if there is one."""
+    found = exchange.app.views.kept(_key(exchange))
+    return None if found is None else web.Response(body=found[1], headers=found[0])
+
+
+async def made(exchange: Exchange, make: Callable[[], Awaitable[Made]]) -> web.Response:
+    """Return an answer that is made now, and keep it until the views change."""
+    views = exchange.app.views
+    stamp = views.stamp
+    body, link, is_current = await make()
+    headers = {"Content-Type": JSON, "Link": link} if link else {"Content-Type": JSON}
+    if is_current:
+        views.keep(_key(exchange), (headers, body), len(body) + 500, stamp)
+    return web.Response(body=body, headers=headers)
 
 
 async def _query(exchange: Exchange, listing: Listing) -> Query:

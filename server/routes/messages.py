@@ -19,7 +19,7 @@ from projections.transcript import Pages, Part, Scope
 from projections.views import Page
 from server import notes
 from server.exchange import Exchange, json_answer
-from server.listing import Made, kept_or_made, next_link, pages
+from server.listing import Made, kept, made, next_link, pages
 from server.params import Params
 from server.routes.batches import BATCH
 from server.routes.resources import find
@@ -76,7 +76,7 @@ async def _list(exchange: Exchange, scope: Callable[[], Awaitable[Scope]]) -> we
         parts, more = await transcript.messages(exchange.app.views, await scope(), asked)
         return Made(b"[" + b",".join(part.wire for part in parts) + b"]", _link(exchange, asked, parts, more))
 
-    return await kept_or_made(exchange, make)
+    return kept(exchange) or await made(exchange, make)
 
 
 def _link(exchange: Exchange, asked: Pages, rows: Sequence[Part | InternalMessage], more: bool) -> str | None:
@@ -104,13 +104,13 @@ async def record_messages(exchange: Exchange, run_id: str) -> web.Response:
     RUN.check(run_id)
     exchange.resource = run_id
     items, is_array = await exchange.items()
-    made = []
+    noted = []
     for number, item in enumerate(items):
         prefix = f"[{number}]." if is_array else ""
         said, message = messages.record(item, prefix, run_id=run_id, by=exchange.caller.by)
-        made.append(Note(said, messages.time_us(message)))
+        noted.append(Note(said, messages.time_us(message)))
         await notes.pause(number)
-    receipt = await notes.record(exchange, run_id, made)
+    receipt = await notes.record(exchange, run_id, noted)
     return notes.answer(receipt, [_shown(event) for event in receipt.events], is_array=is_array)
 
 

@@ -20,7 +20,7 @@ from projections.stepmetrics import ProviderTrace, StepMetrics
 from projections.transcript import Pages
 from server import notes
 from server.exchange import Exchange, json_answer, state_of
-from server.listing import Made, kept_or_made, next_link, pages
+from server.listing import Made, kept, made, next_link, pages
 from server.params import Params, convert
 from server.routes.resources import find
 from server.routes.runs import RUN
@@ -97,7 +97,7 @@ async def _list(exchange: Exchange, run_id: str | None) -> web.Response:
         page = await steplists.steps(exchange.app.views, _bound(exchange, filters, run_id), asked)
         return Made(b"[" + b",".join(page.wires) + b"]", next_link(exchange, page, backwards=asked.backwards))
 
-    return await kept_or_made(exchange, make)
+    return kept(exchange) or await made(exchange, make)
 
 
 def _bound(exchange: Exchange, filters: StepFilters, run_id: str | None = None) -> StepFilters:
@@ -154,11 +154,11 @@ async def record_steps(exchange: Exchange, run_id: str) -> web.Response:
     RUN.check(run_id)
     exchange.resource = run_id
     items, is_array = await exchange.items()
-    made = []
+    noted = []
     for number, item in enumerate(items):
-        made.append(_note(exchange, item, f"[{number}]." if is_array else ""))
+        noted.append(_note(exchange, item, f"[{number}]." if is_array else ""))
         await notes.pause(number)
-    receipt = await notes.record(exchange, run_id, made)
+    receipt = await notes.record(exchange, run_id, noted)
     return notes.answer(receipt, await _wires(exchange, run_id, receipt), is_array=is_array)
 
 
