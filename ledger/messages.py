@@ -267,15 +267,6 @@ def time_us(message: LettaMessage) -> int | None:
     return None if message.date is None else times.from_text(message.date)
 
 
-def tools_of(message: LettaMessage) -> list[str]:
-    """Return the names of the tools that a message calls, each once."""
-    if not isinstance(message, ToolCallMessage | ApprovalRequestMessage):
-        return []
-    calls = message.tool_calls if isinstance(message.tool_calls, list) else [message.tool_call]
-    names = [message.tool_call.name, *(call.name for call in calls)]
-    return list(dict.fromkeys(name for name in names if name))
-
-
 def calls_of(message: LettaMessage) -> list[ToolCall | WholeToolCall]:
     """Return the calls that a message makes, each once."""
     if not isinstance(message, ToolCallMessage | ApprovalRequestMessage):

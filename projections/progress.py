@@ -13,7 +13,7 @@ import msgspec
 
 from ledger.transitions import statuses
 from projections.history import AsOf, existed, status_at
-from projections.query import Where
+from projections.query import IN_MAX, Where
 from projections.views import Views
 
 MEMBERS = (
@@ -22,7 +22,6 @@ MEMBERS = (
 )
 """The runs of batches: a run may name any batch, but only those of its owner count."""
 STATUSES = statuses("run")
-IN_MAX = 500
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _encode = msgspec.json.Encoder().encode

@@ -15,10 +15,10 @@ from ledger.events import QUIET, TYPES, Recorded
 from ledger.state import State, evolve, fact_of
 from ledger.times import from_text
 from projections.projection import Memory
+from projections.query import IN_MAX
 
 STATES_MAX = 50_000
 """States remembered between batches, about 1 KiB each; a state that is not remembered is read back from its row."""
-IN_MAX = 500
 
 STATE_COLUMNS = State.__struct_fields__[: State.__struct_fields__.index("ttft_ns")]
 """The first fields of ``State`` are columns, in its order; the others are read back from the wire bytes."""

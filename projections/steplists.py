@@ -8,13 +8,11 @@ from typing import Any
 import msgspec
 
 from ledger.errors import BadRequest
-from projections.query import Where
+from projections.query import IN_MAX, Where
 from projections.steps import whole
 from projections.transcript import Pages
 from projections.views import VISIBLE, Page, Views
 
-IN_MAX = 500
-"""Parameters of one IN list."""
 STEP = "steps.id, steps.wire, coalesce(steps.agent_id, runs.agent_id), coalesce(steps.project_id, runs.project_id)"
 
 

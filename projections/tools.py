@@ -65,9 +65,12 @@ def _tools(event: Recorded) -> list[str]:
     if event.data is None or b'"tool_call"' not in event.data:
         return []
     fact = upcast.fact(event)
-    if not isinstance(fact, Message):
-        return []
-    calls = _calls_of(fact.message)
+    return called(bytes(fact.message)) if isinstance(fact, Message) else []
+
+
+def called(message: bytes) -> list[str]:
+    """Return the names of the tools that a message calls, each once, in the order of the calls."""
+    calls = _calls_of(message)
     many = calls.tool_calls if isinstance(calls.tool_calls, list) else []
     names = [call.name for call in (calls.tool_call, *many) if call is not None and call.name]
     return list(dict.fromkeys(names))

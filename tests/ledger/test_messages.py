@@ -209,21 +209,6 @@ def test_a_text_of_a_mebibyte_is_kept():
     assert msgspec.json.decode(kept(fact))["content"] == text
 
 
-@pytest.mark.parametrize(
-    ("own", "names"),
-    [
-        ({"tool_call": CALL}, ["look"]),
-        ({"tool_call": CALL, "tool_calls": [CALL, {**CALL, "name": "b", "tool_call_id": "2"}]}, ["look", "b"]),
-        ({"tool_call": {}, "tool_calls": {"name": "part"}}, []),
-        ({"tool_call": {"name": "part"}}, ["part"]),
-    ],
-)
-@pytest.mark.parametrize("name", ["tool_call_message", "approval_request_message"])
-def test_the_tools_that_a_message_calls_are_named_once_in_order(name, own, names):
-    message = messages.record({"message_type": name, **own})[1]
-    assert messages.tools_of(message) == names
-
-
 # --- Ledger.append: the same checks -----------------------------------------------------------------------------------
 
 
