@@ -47,10 +47,13 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     lines: int
 
 
-async def load(ledger: Ledger, lines: Iterable[bytes], format: str, source: str) -> AsyncIterator[Outcome]:
+async def load(
+    ledger: Ledger, lines: Iterable[bytes], format: str, source: str, *, owes_callbacks: bool = False
+) -> AsyncIterator[Outcome]:
     """Import numbered lines; yield what became of each part once it is durable.
 
     ``source``: the name of the file, which with a line or record number tells the same record again.
+    ``owes_callbacks``: whether what is owed in it is to be sent from here.
     """
     parts: Iterator[Work]
     if format == "jobledger":
@@ -58,10 +61,22 @@ async def load(ledger: Ledger, lines: Iterable[bytes], format: str, source: str)
         parts = (_load_events(part, origin) for part in _chunks(enumerate(lines, 1), ROWS * 4))
     else:
         parts = (_load_rows(part) for part in _parts(FOREIGN[format](lines, source)))
+    if not owes_callbacks:
+        parts = map(_marked, parts)
     work = await asyncio.to_thread(next, parts, None)
     while work is not None:
         outcome, work = await asyncio.gather(ledger.submit(work), asyncio.to_thread(next, parts, None))
         yield outcome
+
+
+def _marked(work: Work) -> Work:
+    def run(session: Session) -> Outcome:
+        first = session.size + 1
+        outcome: Outcome = work(session)
+        session.mark_imported(first)
+        return outcome
+
+    return run
 
 
 def _chunks(items: Iterable[T], size: int) -> Iterator[list[T]]:

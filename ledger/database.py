@@ -15,8 +15,8 @@ from ledger.errors import Unreadable
 
 APPLICATION_ID = 0x4A4C_4447
 """``JLDG``: what ``file`` and SQLite show as the application of a ledger."""
-FORMAT = 1
-"""``user_version`` of the files that this program writes."""
+FORMAT = 2
+"""``user_version`` of the files that this program writes. 2: the table of imports; files of 1 get it when opened."""
 WAL_PAGES = 8192
 """Pages of WAL (32 MiB) after which it is written back: streams are spread over the index by chance, so that writing
 back seldom writes each page of it once for many transactions."""
@@ -84,6 +84,9 @@ def _set_up(connection: Any, path: Path, name: str | None) -> None:
     try:
         if not _has_schema(connection):
             _create(connection, name)
+        elif connection.execute("PRAGMA user_version").fetchone()[0] < FORMAT:
+            _run_script(connection, "imports.sql")
+            connection.execute(f"PRAGMA user_version = {FORMAT}")
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
@@ -98,13 +101,17 @@ def _has_schema(connection: Any) -> bool:
 def _create(connection: Any, name: str | None) -> None:
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {FORMAT}")
-    script = resources.files("ledger").joinpath("schema.sql").read_text("utf-8")
-    for statement in _statements(script):
-        connection.execute(statement)
+    _run_script(connection, "schema.sql")
+    _run_script(connection, "imports.sql")
     now_us = time.time_ns() // 1000
     origin = name or f"jobledger.local/{secrets.token_hex(6)}"
     connection.execute("INSERT INTO ledger (one, name, created) VALUES (1, ?, ?)", (origin, now_us))
     connection.execute("INSERT INTO head (one, size, recorded, frontier) VALUES (1, 0, 0, ?)", (b"",))
+
+
+def _run_script(connection: Any, name: str) -> None:
+    for statement in _statements(resources.files("ledger").joinpath(name).read_text("utf-8")):
+        connection.execute(statement)
 
 
 def _statements(script: str) -> list[str]:
@@ -121,14 +128,29 @@ def confine(path: Path) -> int | None:
     """With a SQLite that has the WAL-reset bug, let one process at a time write: hold a lock beside the file."""
     if not engine.has_wal_reset_bug():
         return None
-    handle = os.open(f"{path}.writer", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(handle)
+    handle = lock(path.with_name(f"{path.name}.writer"))
+    if handle is None:
         raise Unreadable(
             path=path,
             reason=f"another process writes to it, and SQLite {engine.library.sqlite_version} has the WAL-reset bug, "
             "with which only one may; install pysqlite3 (pip install pysqlite3)",
-        ) from error
+        )
+    return handle
+
+
+def lock(path: Path) -> int | None:
+    """Take the lock that a file stands for, made on first use; None while another holder has it.
+
+    The kernel gives it back when the holder's process ends, however that ends. All who write to a ledger are on one
+    machine, because WAL mode is memory that they share; so the lock reaches as far as the ledger does.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    except BaseException:
+        os.close(handle)
+        raise
     return handle

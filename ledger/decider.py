@@ -11,16 +11,35 @@ from typing import Any
 import msgspec
 
 from ledger import ids, steps
+from ledger.callbacks import AT_ONCE
 from ledger.errors import (
     AlreadyExists,
     Erased,
     InvalidTransition,
     LedgerError,
     NotFound,
+    NothingOwed,
     VersionMismatch,
     invalid,
 )
-from ledger.events import QUIET, TYPES, Changed, Created, Deleted, ErrorInfo, Fact, Refused, Step
+from ledger.events import (
+    CALLBACK_TYPES,
+    QUIET,
+    TYPES,
+    Abandoned,
+    AbandonReason,
+    Attempted,
+    CallbackError,
+    Changed,
+    Created,
+    Deleted,
+    Delivered,
+    ErrorInfo,
+    Fact,
+    Refused,
+    Requeued,
+    Step,
+)
 from ledger.state import State
 from ledger.transitions import TERMINAL, allowed, chain
 
@@ -59,7 +78,38 @@ class Expire(msgspec.Struct, frozen=True, kw_only=True):
     now_us: int
 
 
-Command = Create | Change | Delete | Expire
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    """Record one attempt of a callback, and what it means for the debt.
+
+    ``owed_position``: of the event that the attempt was made for. ``due_us``: when the next one is due; None: that was
+    the last of the schedule.
+    """
+
+    id: str
+    owed_position: int
+    duration_ns: int
+    status_code: int | None = None
+    error: CallbackError | None = None
+    due_us: int | None = None
+
+
+class Abandon(msgspec.Struct, frozen=True, kw_only=True):
+    """Give up a callback that is owed by the event at ``owed_position``; nothing where it is not."""
+
+    id: str
+    owed_position: int
+    reason: AbandonReason
+
+
+class Redeliver(msgspec.Struct, frozen=True, kw_only=True):
+    """Owe a callback anew, at once; nothing where it is owed at once already."""
+
+    id: str
+    by: str | None = None
+    reason: str | None = None
+
+
+Command = Create | Change | Delete | Expire | Report | Abandon | Redeliver
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -128,11 +178,52 @@ def _expire(state: State | None, command: Expire, actor: str) -> Decision:
     return Decision(((f"{state.kind}.expired", Changed()),))
 
 
+def _report(state: State | None, command: Report, actor: str) -> Decision:
+    debt = None if state is None else state.debt
+    if debt is None:  # erased meanwhile
+        return Decision()
+    is_this = debt.is_owed and debt.owed_position == command.owed_position
+    attempted = Attempted(
+        number=debt.attempts + 1,
+        duration_ns=command.duration_ns,
+        status_code=command.status_code,
+        error=command.error,
+        due_us=command.due_us if is_this else None,
+    )
+    events: list[tuple[str, Fact]] = [("callback.attempted", attempted)]
+    if debt.is_owed and command.error is None:
+        events.append(("callback.delivered", Delivered()))
+    elif is_this and command.due_us is None:
+        reason: AbandonReason = "gone" if command.error == "gone" else "exhausted"
+        events.append(("callback.abandoned", Abandoned(reason=reason)))
+    return Decision(tuple(events))
+
+
+def _abandon(state: State | None, command: Abandon, actor: str) -> Decision:
+    debt = None if state is None else state.debt
+    if debt is None or not debt.is_owed or debt.owed_position != command.owed_position:
+        return Decision()
+    return Decision((("callback.abandoned", Abandoned(reason=command.reason)),))
+
+
+def _redeliver(state: State | None, command: Redeliver, actor: str) -> Decision:
+    state = _present(state, command.id, None)
+    if state.debt is None:
+        what = "it has no callback_url" if state.callback_url is None else f"it is {state.status}, not at its end"
+        raise NothingOwed(id=command.id, reason=what)
+    if state.debt.is_owed and state.debt.due_us == AT_ONCE:
+        return Decision()
+    return Decision((("callback.requeued", Requeued(by=command.by, reason=command.reason)),))
+
+
 _DECIDE: dict[type, Callable[[State | None, Any, str], Decision]] = {
     Create: _create,
     Change: _change,
     Delete: _delete,
     Expire: _expire,
+    Report: _report,
+    Abandon: _abandon,
+    Redeliver: _redeliver,
 }
 
 
@@ -163,6 +254,10 @@ def _refuse(state: State, asked: str, actor: str, by: str | None) -> Decision:
     return Decision(((f"{state.kind}.refused", Refused(asked=asked, found=state.status, by=by)),), refusal)
 
 
+_STREAMS = {"job": ("job",), "batch": ("job",), "run": ("run",), "callback": ("job", "run"), "access": ("token",)}
+"""The kinds of ids of the streams that the events of a kind stand in."""
+
+
 def admit(
     state: State | None, stream: str, type: str, fact: Fact, book: Callable[[str], steps.Book] | None = None
 ) -> None:
@@ -173,8 +268,11 @@ def admit(
     of a run's steps.
     """
     info = TYPES[type]
-    ids.parse(stream, {"run": "run", "access": "token"}.get(info.kind, "job"), where="subject")
+    ids.parse(stream, *_STREAMS[info.kind], where="subject")
     if info.kind == "access":
+        return
+    if type in CALLBACK_TYPES:
+        _admit_callback(state, stream, type)
         return
     if info.verb == "created":
         _admit_creation(state, stream, info.kind, fact)
@@ -198,6 +296,17 @@ def _admit_creation(state: State | None, stream: str, kind: str, fact: Fact) -> 
         raise AlreadyExists(id=stream)
     if kind == "run" and isinstance(fact, Created) and not fact.agent_id:
         raise invalid("data.agent_id", "a run needs its agent")
+
+
+def _admit_callback(state: State | None, stream: str, type: str) -> None:
+    """Raise ``NothingOwed`` where a callback event cannot follow: only what is owed is delivered or abandoned."""
+    if state is None:
+        raise NotFound(what=stream.partition("-")[0], id=stream)
+    debt = state.debt
+    if debt is None:
+        raise NothingOwed(id=stream, reason="it has no callback that its end owes")
+    if type in ("callback.delivered", "callback.abandoned") and not debt.is_owed:
+        raise NothingOwed(id=stream, reason=f"it was {debt.status}")
 
 
 def _illegal(state: State, asked: str) -> InvalidTransition:

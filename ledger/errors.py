@@ -9,7 +9,8 @@
     │   ├── InvalidTransition   the rules do not allow this status change
     │   ├── AlreadyExists       the chosen id is taken
     │   ├── IdempotencyConflict the key was used for another request
-    │   └── NothingToCancel     there is no active run to cancel
+    │   ├── NothingToCancel     there is no active run to cancel
+    │   └── NothingOwed         there is no callback to send
     ├── VersionMismatch         the expected version is not the current one
     ├── Unavailable             try again later
     │   ├── QueueFull           the write queue is at its limit
@@ -101,6 +102,10 @@ class IdempotencyConflict(Conflict):
 
 class NothingToCancel(Conflict):
     """There is no active run to cancel for '{id}'."""
+
+
+class NothingOwed(Conflict):
+    """There is no callback to send for '{id}': {reason}."""
 
 
 class VersionMismatch(LedgerError):

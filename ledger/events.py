@@ -22,6 +22,12 @@ StopReason = Literal[
 ]  # fmt: skip
 Scope = Literal["read", "write", "admin"]
 StepStatus = Literal["pending", "success", "failed", "cancelled"]
+CallbackError = Literal[
+    "invalid_url", "address_refused", "name_not_resolved", "connection_failed", "tls_failed", "timeout",
+    "connection_lost", "invalid_response", "redirect", "http_status", "gone", "interrupted",
+]  # fmt: skip
+"""Why an attempt did not deliver. The list is closed: a callback must not tell of a network what nobody may ask."""
+AbandonReason = Literal["gone", "exhausted", "imported"]
 
 
 class Request(msgspec.Struct, frozen=True):
@@ -176,6 +182,40 @@ class Erased(Fact, frozen=True, kw_only=True):
     reason: str
 
 
+class Attempted(Fact, frozen=True, kw_only=True):
+    """A callback was sent: ``status_code`` of the answer, and ``error`` unless that was a 2xx.
+
+    The event's time is when it was sent; ``duration_ns`` until the answer's head, or the error. ``due_us``: when it is
+    due again, microseconds since 1970; absent when it is not, or when somebody queued it again meanwhile.
+    """
+
+    number: int
+    duration_ns: int
+    status_code: int | None = None
+    error: CallbackError | None = None
+    due_us: int | None = None
+
+
+class Delivered(Fact, frozen=True, kw_only=True):
+    """A callback was answered with a 2xx: nothing is owed any more."""
+
+
+class Abandoned(Fact, frozen=True, kw_only=True):
+    """A callback was given up.
+
+    ``gone``: the receiver answered 410; ``exhausted``: the last attempt of the schedule failed; ``imported``: what
+    another ledger recorded owes nothing here.
+    """
+
+    reason: AbandonReason
+
+
+class Requeued(Fact, frozen=True, kw_only=True):
+    """Somebody asked for a callback to be sent again: it is owed anew, at once, with the whole schedule before it."""
+
+    reason: str | None = None
+
+
 class Granted(Fact, frozen=True, kw_only=True):
     """A token came into force; only the SHA-256 (hex) of it is kept. ``expires_us``: microseconds since 1970."""
 
@@ -211,8 +251,11 @@ _CHANGED_SHAPES: Final = {"run.updated": 2}
 
 _DECODE: Final[dict[type[Fact], Any]] = {
     shape: msgspec.json.Decoder(shape).decode
-    for shape in (Created, Changed, RunUpdated, Step, Message, Refused, Deleted, Erased, Granted, Revoked)
-}
+    for shape in (
+        Created, Changed, RunUpdated, Step, Message, Refused, Deleted, Erased, Attempted, Delivered, Abandoned,
+        Requeued, Granted, Revoked,
+    )
+}  # fmt: skip
 
 
 def _shapes() -> dict[str, TypeInfo]:
@@ -232,6 +275,10 @@ def _shapes() -> dict[str, TypeInfo]:
         add(kind, "erased", None, Erased)
     add("run", "step", None, Step)
     add("run", "message", None, Message)
+    add("callback", "attempted", None, Attempted)
+    add("callback", "delivered", None, Delivered)
+    add("callback", "abandoned", None, Abandoned)
+    add("callback", "requeued", None, Requeued)
     add("access", "granted", None, Granted)
     add("access", "revoked", None, Revoked)
     return found
@@ -241,6 +288,8 @@ TYPES: Final[dict[str, TypeInfo]] = _shapes()
 """Every event type by its name."""
 QUIET: Final = frozenset({"run.step", "run.message"})
 """Types that tell what happened within a run: they leave the run, as a resource, as it was."""
+CALLBACK_TYPES: Final = frozenset(name for name, info in TYPES.items() if info.kind == "callback")
+"""Types that tell what became of a callback; they stand in the stream of the job, batch or run that owes it."""
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False):

@@ -6,7 +6,7 @@ import msgspec
 
 from ledger import ids, messages, times
 from ledger.errors import invalid
-from ledger.events import Changed, Created, Fact, Message, RunUpdated, Step
+from ledger.events import Attempted, Changed, Created, Fact, Message, Requeued, RunUpdated, Step
 from ledger.scalars import DURATION_MAX_NS, NAME_SIZE_MAX, TAGS_MAX, TIMEOUT_MAX_S, TOKENS_MAX, URL_SIZE_MAX
 
 _STEP_TEXTS = (
@@ -40,6 +40,19 @@ def check(fact: Fact, stream: str | None = None) -> None:
         _check_callback_url(fact.callback_url)
         if fact.timeout_s is not None and not 0 < fact.timeout_s <= TIMEOUT_MAX_S:
             raise invalid("timeout_s", "must be a number of seconds above 0", f"up to {TIMEOUT_MAX_S:g}")
+    elif isinstance(fact, Attempted):
+        _check_attempt(fact)
+    elif isinstance(fact, Requeued) and fact.reason is not None:
+        ids.label(fact.reason, "reason", NAME_SIZE_MAX)
+
+
+def _check_attempt(attempt: Attempted) -> None:
+    _check_count(attempt.number, "number")
+    _check_duration(attempt.duration_ns, "duration_ns")
+    if attempt.status_code is not None and not 100 <= attempt.status_code <= 999:
+        raise invalid("status_code", "is none of HTTP", "100 to 999")
+    if attempt.due_us is not None:
+        times.check_range(attempt.due_us, "due_us")
 
 
 def _check_step(step: Step) -> None:

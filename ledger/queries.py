@@ -75,16 +75,28 @@ def read_head(connection: Any) -> Head:
     return Head(size, recorded_us, Frontier.from_bytes(size, frontier))
 
 
-def streams_of(connection: Any, ids: list[str]) -> dict[str, list[Recorded]]:
-    """Return all events of several streams, in order."""
+def streams_of(connection: Any, ids: list[str], without: Collection[str] = ()) -> dict[str, list[Recorded]]:
+    """Return all events of several streams, in order, but those of the types ``without``."""
+    others = ", ".join(f"'{name}'" for name in sorted(without))
+    other = f"AND type NOT IN ({others}) " if others else ""
     found: dict[str, list[Recorded]] = {}
     for start in range(0, len(ids), IN_MAX):
         part = ids[start : start + IN_MAX]
         marks = ",".join("?" * len(part))
-        sql = f"SELECT {COLUMNS} FROM events WHERE stream IN ({marks}) ORDER BY stream, version"
+        sql = f"SELECT {COLUMNS} FROM events WHERE stream IN ({marks}) {other}ORDER BY stream, version"
         for row in connection.execute(sql, part):
             found.setdefault(row[1], []).append(Recorded(*row))
     return found
+
+
+def imported_of(connection: Any, positions: Collection[int]) -> set[int]:
+    """Return those positions whose events came by an import."""
+    known = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'imports'").fetchone()[0]
+    if not known:  # a file of format 1 that nobody wrote to since
+        return set()
+    sql = "SELECT last FROM imports WHERE first <= ? ORDER BY first DESC LIMIT 1"
+    lasts = {position: connection.execute(sql, (position,)).fetchone() for position in positions}
+    return {position for position, last in lasts.items() if last is not None and position <= last[0]}
 
 
 def births_of(connection: Any, ids: list[str]) -> dict[str, int]:
@@ -115,6 +127,8 @@ def write(connection: Any, sealed: Sealed) -> None:
     connection.executemany(_INSERT, rows)
     if sealed.nodes:
         connection.executemany("INSERT INTO tree (level, idx, hash) VALUES (?, ?, ?)", sealed.nodes)
+    if sealed.imports:
+        connection.executemany("INSERT INTO imports (first, last) VALUES (?, ?)", sealed.imports)
     head = sealed.head
     connection.execute(
         "UPDATE head SET size = ?, recorded = ?, frontier = ?", (head.size, head.recorded_us, head.frontier.to_bytes())

@@ -1,4 +1,4 @@
--- ledger.db: the log, its tree and its checkpoints; nothing else, and nothing here is ever changed but `head`.
+-- ledger.db: the log, its tree and its checkpoints (and imports.sql); nothing here is ever changed but `head`.
 
 CREATE TABLE ledger (
     one     INTEGER PRIMARY KEY CHECK (one = 1),

@@ -53,12 +53,16 @@ class Source(Protocol):
 
 
 class Sealed(NamedTuple):
-    """What a commit writes: events with their leaf hashes, completed tree nodes, and the new end of the log."""
+    """What a commit writes: events with their leaf hashes, completed tree nodes, and the new end of the log.
+
+    ``imports``: first and last positions of what came from elsewhere.
+    """
 
     events: list[Recorded]
     leaves: list[bytes]
     nodes: list[tuple[int, int, bytes]]
     head: Head
+    imports: list[tuple[int, int]]
 
 
 Work = Callable[["Session"], Any]
@@ -108,6 +112,7 @@ class Session:
         self.recorded_us = self._start.recorded_us
         self.now_us = now_us
         self.staged: list[Recorded] = []
+        self.imports: list[tuple[int, int]] = []
         self._keys: dict[str, Recorded] = {}
         self._new_keys: set[str] = set()
         self._versions: dict[str, int] = {}
@@ -202,6 +207,11 @@ class Session:
         self.recorded_us = event.recorded
         self._stage(event, draft)
 
+    def mark_imported(self, first: int) -> None:
+        """Note that what is staged from position ``first`` on is history of another place: it owes no callbacks."""
+        if first <= self.size:
+            self.imports.append((first, self.size))
+
     def attempt(self, work: Work, fatal: tuple[type[BaseException], ...]) -> Any:
         """Run one work; return its answer, or a ``Failure`` after taking back what it staged.
 
@@ -225,7 +235,7 @@ class Session:
         frontier = self._start.frontier.copy()
         nodes = frontier.extend(leaves)
         self._kept.head = Head(self.size, self.recorded_us, frontier)
-        return Sealed(self.staged, leaves, nodes, self._kept.head)
+        return Sealed(self.staged, leaves, nodes, self._kept.head, self.imports)
 
     def _stage(self, event: Recorded, draft: Draft) -> None:
         stream = event.stream
@@ -249,6 +259,7 @@ class Session:
                 del self._keys[event.key]
         dropped = self.staged[mark:]
         del self.staged[mark:]
+        self.imports = [(first, last) for first, last in self.imports if last <= self.size]
         for event in reversed(dropped):
             self._kept.books.pop(event.stream, None)
             self._versions[event.stream] = event.version - 1

@@ -34,6 +34,7 @@ class SqliteStore:
         self._file_version = -1
         self._closing = AsyncExitStack()
         self._broken: str | None = None
+        self._leases: set[str] = set()
 
     @classmethod
     async def open(
@@ -123,13 +124,17 @@ class SqliteStore:
         asked = (stream, after, bound)
         return await self._read(lambda connection: queries.rows_of(connection, queries.STREAM, asked, size_max))
 
-    async def streams(self, ids: Collection[str]) -> dict[str, list[Recorded]]:
+    async def streams(self, ids: Collection[str], without: Collection[str] = ()) -> dict[str, list[Recorded]]:
         """See ``Store.streams``."""
-        return await self._read(lambda connection: queries.streams_of(connection, list(ids)))
+        return await self._read(lambda connection: queries.streams_of(connection, list(ids), without))
 
     async def births(self, ids: Collection[str]) -> dict[str, int]:
         """See ``Store.births``."""
         return await self._read(lambda connection: queries.births_of(connection, list(ids)))
+
+    async def imported(self, positions: Collection[int]) -> set[int]:
+        """See ``Store.imported``."""
+        return await self._read(lambda connection: queries.imported_of(connection, positions))
 
     async def scan(
         self, after: int, limit: int, types: Collection[str] | None = None, size_max: int | None = None
@@ -167,6 +172,18 @@ class SqliteStore:
     async def call(self, work: Callable[[Any], T]) -> T:
         """Run a read of the caller's own on the reading connection."""
         return await self._read(work)
+
+    def lease(self, name: str) -> bool:
+        """See ``Store.lease``."""
+        if self._writer is None:
+            return False
+        if name not in self._leases:
+            handle = database.lock(self.path.with_name(f"{self.path.name}.{name}"))
+            if handle is None:
+                return False
+            self._leases.add(name)
+            self._closing.callback(os.close, handle)
+        return True
 
     async def close(self) -> None:
         """See ``Store.close``."""

@@ -11,8 +11,21 @@ from typing import Any
 
 import msgspec
 
-from ledger import upcast
-from ledger.events import NOTHING, QUIET, TYPES, Changed, Created, Fact, Recorded, Refused, RunUpdated
+from ledger import callbacks, upcast
+from ledger.callbacks import Debt
+from ledger.events import (
+    CALLBACK_TYPES,
+    NOTHING,
+    QUIET,
+    TYPES,
+    Attempted,
+    Changed,
+    Created,
+    Fact,
+    Recorded,
+    Refused,
+    RunUpdated,
+)
 from ledger.times import TIME_MAX_US
 from ledger.transitions import TERMINAL
 
@@ -25,7 +38,8 @@ class State(msgspec.Struct, gc=False):
     ``version`` is the stream's; ``etag`` is the version of the last event that changed the resource.
     ``effective_us`` is the latest ``time`` so far: an event takes effect no earlier than those before it,
     so that a producer's clock that jumps back cannot reorder a history (contract 3, As of).
-    ``usage``: of a whole run, as its producer told it, the JSON of a ``TokenUsage``.
+    ``usage``: of a whole run, as its producer told it, the JSON of a ``TokenUsage``. ``debt``: the callback that its
+    end owes; the fields ``callback_…`` tell of the last attempt.
     """
 
     created_position: int
@@ -69,6 +83,7 @@ class State(msgspec.Struct, gc=False):
     request_config: dict[str, Any] | None = None
     refused: frozenset[tuple[str, str]] = frozenset()
     runs: tuple[str, ...] = ()
+    debt: Debt | None = None
 
     @property
     def is_terminal(self) -> bool:
@@ -107,7 +122,8 @@ def evolve(state: State | None, event: Recorded, fact: Fact | None) -> State | N
     state.etag = event.version
     state.changed_us = time_us
     state.changed_position = event.position
-    state.updated_by = event.actor
+    if event.type not in CALLBACK_TYPES:  # who changed a job is not hidden by what tells of it
+        state.updated_by = event.actor
     if status is not None:
         state.status = status
     apply(state, event, fact)
@@ -152,6 +168,8 @@ def _end(state: State, event: Recorded, fact: Fact | None) -> None:
         state.stop_reason = "cancelled"
     if state.duration_ns is None and state.running_us is not None:
         state.duration_ns = min((state.effective_us - state.running_us) * 1000, INT64_MAX)
+    if state.callback_url is not None:
+        state.debt = callbacks.owe(event)
     _change(state, event, fact)
 
 
@@ -193,6 +211,15 @@ def _delete(state: State, event: Recorded, fact: Fact | None) -> None:
 
 def _erase(state: State, event: Recorded, fact: Fact | None) -> None:
     state.erased_position = event.position
+    state.debt = None
+
+
+def _call_back(state: State, event: Recorded, fact: Fact | None) -> None:
+    if state.debt is not None:
+        state.debt = callbacks.evolve(state.debt, event, fact)
+    if isinstance(fact, Attempted):
+        state.callback_sent_us = event.time
+        state.callback_status_code, state.callback_error = fact.status_code, fact.error
 
 
 _Fold = Callable[[State, Recorded, Fact | None], None]
@@ -205,6 +232,7 @@ _VERBS: dict[str, _Fold] = {
     "refused": _refuse,
     "deleted": _delete,
     "erased": _erase,
+    **dict.fromkeys(("attempted", "delivered", "abandoned", "requeued"), _call_back),
     **dict.fromkeys(TERMINAL, _end),
 }
 _FOLDS: dict[str, tuple[_Fold | None, str | None]] = {

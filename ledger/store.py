@@ -50,11 +50,14 @@ class Store(Protocol):
         ``size_max``: end with the event whose data makes it so many bytes; there may be more, whatever ``limit`` says.
         """
 
-    async def streams(self, ids: Collection[str]) -> dict[str, list[Recorded]]:
-        """Return all events of several streams."""
+    async def streams(self, ids: Collection[str], without: Collection[str] = ()) -> dict[str, list[Recorded]]:
+        """Return all events of several streams, but those of the types ``without``."""
 
     async def births(self, ids: Collection[str]) -> dict[str, int]:
         """Return the position of the first event of each stream that exists."""
+
+    async def imported(self, positions: Collection[int]) -> set[int]:
+        """Return those positions whose events came by an import: they owe no callbacks."""
 
     async def scan(
         self, after: int, limit: int, types: Collection[str] | None = None, size_max: int | None = None
@@ -69,6 +72,12 @@ class Store(Protocol):
 
     def grown(self) -> int | None:
         """Return the log's size if anybody wrote to it since the last call, else None; cheap and immediate."""
+
+    def lease(self, name: str) -> bool:
+        """Take the lease of a duty, or find that this store has it: one holder at a time among all on the same log.
+
+        It is held until ``close``, and passes on at once when the holder's process ends, however that ends.
+        """
 
     async def close(self) -> None:
         """Release everything; safe to call twice."""
@@ -118,13 +127,18 @@ class MemoryStore:
         found = [event for event in self._log.stream(stream) if event.version > after][:limit]
         return list(up_to(size_max, found))
 
-    async def streams(self, ids: Collection[str]) -> dict[str, list[Recorded]]:
+    async def streams(self, ids: Collection[str], without: Collection[str] = ()) -> dict[str, list[Recorded]]:
         """See ``Store.streams``."""
-        return {stream: self._log.stream(stream) for stream in ids if self._log.stream(stream)}
+        found = {id: [event for event in self._log.stream(id) if event.type not in without] for id in ids}
+        return {stream: events for stream, events in found.items() if events}
 
     async def births(self, ids: Collection[str]) -> dict[str, int]:
         """See ``Store.births``."""
         return {stream: events[0].position for stream in ids if (events := self._log.stream(stream))}
+
+    async def imported(self, positions: Collection[int]) -> set[int]:
+        """See ``Store.imported``."""
+        return {each for each in positions if any(first <= each <= last for first, last in self._log.imports)}
 
     async def scan(
         self, after: int, limit: int, types: Collection[str] | None = None, size_max: int | None = None
@@ -148,6 +162,10 @@ class MemoryStore:
         changed, self._changed = self._changed, False
         return self._log.head().size if changed else None
 
+    def lease(self, name: str) -> bool:
+        """See ``Store.lease``: nobody else can have this log."""
+        return not self._closed
+
     async def close(self) -> None:
         """See ``Store.close``."""
         self._closed = True
@@ -160,6 +178,7 @@ class _Memory:
         self._streams: dict[str, list[Recorded]] = {}
         self._keys: dict[str, Recorded] = {}
         self._head = Head(0, 0, Frontier())
+        self.imports: list[tuple[int, int]] = []
 
     def head(self) -> Head:
         return self._head
@@ -184,4 +203,5 @@ class _Memory:
             if event.key is not None:
                 self._keys[event.key] = event
         self.leaves += sealed.leaves
+        self.imports += sealed.imports
         self._head = sealed.head

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 
 from ledger import engine
-from ledger.events import TYPES, Recorded
+from ledger.events import TYPES, Recorded, TypeInfo
 from ledger.leaf import leaf_hash
 from ledger.merkle import Frontier
 from ledger.queries import COLUMNS
-from ledger.transitions import LEGAL
+from ledger.transitions import LEGAL, TERMINAL
 
 PROBLEMS_MAX = 100
 """Problems that are told; a damaged file can have millions."""
@@ -89,6 +89,8 @@ class Verifier:
         version, status, first_kind = self._streams.get(event.stream, (0, None, kind))
         if event.version != version + 1:
             self._tell(event.position, f"version {event.version} of {event.stream} follows version {version}")
+        if kind == "callback" and version:
+            kind = first_kind
         if kind != first_kind:
             self._tell(event.position, f"an event of a {kind} in the stream of a {first_kind}")
         if info is None:
@@ -98,17 +100,20 @@ class Verifier:
                 self._tell(event.position, f"{event.stream} went from {status or 'nothing'} to {info.status}")
             status = info.status
         elif info.kind != "access":
-            status = self._check_other(event, info.verb, status)
+            status = self._check_other(event, info, status)
         self._streams[event.stream] = (event.version, status, first_kind)
 
-    def _check_other(self, event: Recorded, verb: str, status: str | None) -> str | None:
+    def _check_other(self, event: Recorded, info: TypeInfo, status: str | None) -> str | None:
         if status is None:
             self._tell(event.position, f"{event.type} of {event.stream} stands before its creation")
-        elif status == "deleted" and verb != "erased":
+        elif info.kind == "callback":
+            if status != "deleted" and status not in TERMINAL:
+                self._tell(event.position, f"{event.type} of {event.stream} stands before its end")
+        elif status == "deleted" and info.verb != "erased":
             self._tell(event.position, f"{event.type} of {event.stream} stands after its deletion")
-        if verb == "erased":
+        if info.verb == "erased":
             self.unexplained.pop(event.stream, None)
-        return "deleted" if verb == "deleted" else status
+        return "deleted" if info.verb == "deleted" else status
 
     def _tell(self, position: int, problem: str) -> None:
         if len(self.problems) < PROBLEMS_MAX:

@@ -20,6 +20,7 @@ from ledger.events import Recorded
 from ledger.leaf import leaf_hash
 from ledger.ledger import Ledger
 from projections.batches import BATCHES
+from projections.callbacks import CALLBACKS
 from projections.file import NO_CHECKPOINT, checkpoints, drop, move, open_or_replace, replace
 from projections.jobs import JOBS
 from projections.messages import MESSAGES
@@ -29,7 +30,7 @@ from projections.runs import RUNS
 from projections.steps import STEPS
 from projections.tools import TOOLS
 
-PROJECTIONS: tuple[Projection, ...] = (JOBS, RUNS, BATCHES, STEPS, MESSAGES, TOOLS)
+PROJECTIONS: tuple[Projection, ...] = (JOBS, RUNS, BATCHES, STEPS, MESSAGES, TOOLS, CALLBACKS)
 REBUILD_WHEN_BEHIND = 50_000
 """Events missing from an empty view from which on a rebuild (indexes made at the end) is faster than catching up."""
 RETRY_S = 1.0

@@ -67,4 +67,4 @@ def render(state: State) -> bytes:
     )
 
 
-JOBS = ResourceProjection("jobs", "job", 2, render)
+JOBS = ResourceProjection("jobs", "job", 3, render)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ledger.events import QUIET, TYPES, Recorded
+from ledger.events import CALLBACK_TYPES, QUIET, TYPES, Recorded
 from ledger.state import State, evolve, fact_of
 from ledger.times import from_text
 from projections.projection import Memory
@@ -52,7 +52,7 @@ class ResourceProjection:
         self.version = version
         self.render = render
         self._indexes = (*_INDEXES, *indexes)
-        self.types = frozenset(name for name, info in TYPES.items() if info.kind == kind)
+        self.types = frozenset(name for name, info in TYPES.items() if info.kind == kind) | CALLBACK_TYPES
         self.place, self.subject = "changed_position", "id"
 
     def create(self, db: Any, table: str) -> None:

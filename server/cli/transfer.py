@@ -35,7 +35,12 @@ from server.cli.options import db_option, json_option, reading, run, say_json
 @click.option(
     "--rejects", type=click.Path(path_type=Path, dir_okay=False), help="Where refused lines go, with reasons."
 )
-def import_(db: Path, as_json: bool, files: tuple[Path, ...], format_: str, rejects: Path | None) -> None:
+@click.option(
+    "--callbacks", is_flag=True, help="Owe the callbacks that the history has not delivered; without it, none is sent."
+)
+def import_(
+    db: Path, as_json: bool, files: tuple[Path, ...], format_: str, rejects: Path | None, callbacks: bool
+) -> None:
     """Import histories from FILES (plain or .gz). The same file twice adds nothing.
 
     What a rule refuses goes to the rejects file as JSON lines with file, line, reason and text. Statuses that the
@@ -52,7 +57,7 @@ def import_(db: Path, as_json: bool, files: tuple[Path, ...], format_: str, reje
       jobledger import part-000*.csv.gz --format google-2011 --rejects rejects.jsonl
     """
     started = time.perf_counter()
-    tally = run(_import(db, files, format_, rejects))
+    tally = run(_import(db, files, format_, rejects, callbacks))
     seconds = time.perf_counter() - started
     tally["events_per_s"] = round((tally["appended"] + tally["duplicate"]) / seconds)
     if as_json:
@@ -63,13 +68,15 @@ def import_(db: Path, as_json: bool, files: tuple[Path, ...], format_: str, reje
     click.echo(f"rejected  {tally['rejected']:>10,}{where}\n{tally['events_per_s']:,} events/s")
 
 
-async def _import(db: Path, files: tuple[Path, ...], format_: str, rejects: Path | None) -> dict[str, Any]:
+async def _import(
+    db: Path, files: tuple[Path, ...], format_: str, rejects: Path | None, callbacks: bool
+) -> dict[str, Any]:
     tally = {"appended": 0, "duplicate": 0, "rejected": 0}
     with _Rejects(rejects) as refused:
         async with Ledger.open(db) as ledger:
             with Beside(db) as beside:
                 for path in files:
-                    await _import_file(ledger, path, format_, tally, refused, beside)
+                    await _import_file(ledger, path, format_, tally, refused, beside, callbacks)
             views = Engine(ledger, views_path(db))
             await views.open()
             await views.close()
@@ -77,11 +84,17 @@ async def _import(db: Path, files: tuple[Path, ...], format_: str, rejects: Path
 
 
 async def _import_file(
-    ledger: Ledger, path: Path, format_: str, tally: dict[str, Any], refused: _Rejects, beside: Beside
+    ledger: Ledger,
+    path: Path,
+    format_: str,
+    tally: dict[str, Any],
+    refused: _Rejects,
+    beside: Beside,
+    callbacks: bool,
 ) -> None:
     source = _name(path).removesuffix(".gz")
     with _bar(path) as (progress, task), path.open("rb") as raw:
-        async for part in archive.load(ledger, _lines(raw, path), format_, source):
+        async for part in archive.load(ledger, _lines(raw, path), format_, source, owes_callbacks=callbacks):
             tally["appended"] += part.appended
             tally["duplicate"] += part.duplicate
             tally["rejected"] += len(part.rejects)

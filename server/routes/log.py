@@ -13,7 +13,7 @@ from ledger import cloudevents, ids
 from ledger.bulk import Entry, LineError, Tally, append_all
 from ledger.cloudevents import BATCH_MEDIA_TYPE, CloudEvent
 from ledger.errors import BadRequest, LedgerError, invalid
-from ledger.events import TYPES, Created, Recorded
+from ledger.events import CALLBACK_TYPES, TYPES, Created, Recorded
 from ledger.jsontext import DEPTH_MAX
 from ledger.scalars import NOT_EMPTY
 from server.auth import check_admin
@@ -137,7 +137,7 @@ def _check_right(exchange: Exchange, type: str, actor: str, fact: object) -> Non
     ids.parse(actor, "user", where="actor")
     if "admin" in caller.scopes and caller.sees_all:
         return
-    if TYPES[type].verb in ADMIN_VERBS:
+    if TYPES[type].verb in ADMIN_VERBS or type in CALLBACK_TYPES:
         check_admin(caller, f"An event of type {type}")
     if actor != caller.user_id:
         raise Forbidden(reason="The event names another actor; only an admin may bring events of others.")

@@ -41,10 +41,13 @@ VALUES = {
     "step_start_ns": START_US * 1000, "step_ns": 10**9, "llm_request_start_ns": START_US * 1000 + 5,
     "llm_request_ns": 9 * 10**8, "tool_execution_ns": 10**6, "provider_request": {"model": "gpt-1"},
     "provider_response": {"choices": []},
+    "number": 3, "duration_ns": 123_456_789, "status_code": 503, "due_us": START_US + 5_000_000,
     "message": {"id": "message-00000000-0000-4000-8000-00000000d001", "message_type": "assistant_message",
                 "date": "2020-09-13T12:26:40Z", "content": "é \U0001f989", "mine": [1.50, None]},
 }  # fmt: skip
 """A value for each field of every shape; a new field needs one here."""
+SPECIAL = {"callback.attempted": {"error": "http_status"}, "callback.abandoned": {"reason": "exhausted"}}
+"""Values of fields that have another meaning in a type."""
 
 
 def files():
@@ -72,11 +75,14 @@ def lives(missing):
             before = list(chain(info.kind, None, info.status)[:-1])
         elif name == "access.revoked":
             before = ["granted"]
+        elif info.kind == "callback":
+            yield number, [*(f"job.{verb}" for verb in chain("job", None, "failed")), name]
+            continue
         yield number, [f"{info.kind}.{verb}" for verb in before] + [name]
 
 
 def data_of(info):
-    values = {name: VALUES[name] for name in fields_of(info)}
+    values = {name: VALUES[name] for name in fields_of(info)} | SPECIAL.get(info.name, {})
     if info.status == "cancelled":
         values["stop_reason"] = "cancelled"
     return msgspec.json.encode(info.decode(msgspec.json.encode(values)))

@@ -93,7 +93,7 @@ def test_nothing_but_a_creation_is_admitted_where_nothing_is(name):
         admit(None, id_of("token", 1), name, NOTHING)
     else:
         with pytest.raises(NotFound):
-            admit(None, id_of(kind, 1), name, NOTHING)
+            admit(None, id_of("job" if kind == "callback" else kind, 1), name, NOTHING)
 
 
 @pytest.mark.parametrize(

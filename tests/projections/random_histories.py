@@ -12,7 +12,7 @@ from functools import partial
 
 from ledger import Ledger, commands, messages
 from ledger.commands import Context, Note
-from ledger.decider import Change, Command, Create, Delete, Expire, cancel
+from ledger.decider import Abandon, Change, Command, Create, Delete, Expire, Redeliver, Report, cancel
 from ledger.errors import LedgerError
 from ledger.events import Changed, Created, ErrorInfo, Granted, RunUpdated, Step, TokenUsage, draft
 from ledger.session import Session, Work
@@ -111,6 +111,8 @@ class History:
     def _plan(self) -> commands.Plan:
         if not self.ids or self.chance.random() < 0.2:
             return self._creation()
+        if self.chance.random() < 0.18:
+            return lambda session: (self._callback(session),)
         id = self.chance.choice(self.ids)
         command = self.chance.choices([self._move, self._update, self._cancel, self._delete, self._expire],
                                       [12, 6, 2, 1, 1])[0](id)  # fmt: skip
@@ -193,6 +195,23 @@ class History:
 
     def _expire(self, id: str) -> Command:
         return Expire(id=id, now_us=self.now_us)
+
+    def _callback(self, session: Session) -> Command:
+        """What becomes of a callback: mostly of one that is owed, sometimes of one that is not."""
+        ended = [state for id in self.ids if (state := session.state(id)) is not None and state.debt is not None]
+        owing = [state.id for state in ended if state.kind == self.chance.choice(["job", "run", "batch"])]
+        id = self.chance.choice(owing or self.ids)
+        state = session.state(id)
+        debt = state.debt if state is not None else None
+        position = debt.owed_position if debt and self.chance.random() < 0.8 else 1
+        if self.chance.random() < (0.2 if debt is None or debt.is_owed else 0.7):
+            again = Redeliver(id=id, by=USERS[0])
+            return self.chance.choice([again, again, Abandon(id=id, owed_position=position, reason="imported")])
+        error, status_code = self.chance.choice(
+            [(None, 204), ("gone", 410), ("http_status", 500), ("timeout", None), ("interrupted", None)]
+        )
+        due_us = None if error in (None, "gone") else self.chance.choice([None, self.now_us + DAY_US])
+        return Report(id=id, owed_position=position, duration_ns=7, error=error, status_code=status_code, due_us=due_us)
 
     def _grant(self):  # type: ignore[no-untyped-def]
         token = f"token-{uuid.UUID(int=self.chance.getrandbits(128))}"

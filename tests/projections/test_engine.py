@@ -10,6 +10,7 @@ import projections.engine
 from ledger import Ledger, upcast
 from ledger import engine as sqlite
 from ledger.errors import Unavailable
+from ledger.events import TYPES
 from projections import resources
 from projections.engine import PROJECTIONS, Engine
 from projections.jobs import JOBS
@@ -159,6 +160,11 @@ async def test_each_commit_tells_the_ids_that_it_changed(engine, ledger, history
             expected["messages"].add(event.stream)
             expected["tools"] |= {event.stream} if b'"tool_call"' in event.data else set()
         elif kind != "access":
+            born = (await ledger.read(event.stream))[0]
+            kind = born.type.partition(".")[0]
+            named = b'"callback_url"' in born.data and TYPES[event.type].verb not in ("updated", "refused", "deleted")
+            if named and event.type.rpartition(".")[2] not in ("pending", "running"):
+                expected["callbacks"].add(event.stream)
             expected[{"job": "jobs", "run": "runs", "batch": "batches"}[kind]].add(event.stream)
     assert [{table: set(ids) for table, ids in changed.items()} for changed in told] == [expected]
 

@@ -1,0 +1,168 @@
+"""The callbacks view: every callback that was asked for, what is owed of it, and when it is due next."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+import msgspec
+from msgspec.structs import astuple
+
+from ledger import callbacks, upcast
+from ledger.callbacks import Debt
+from ledger.events import CALLBACK_TYPES, Attempted, Created, Recorded
+from ledger.transitions import KINDS, TERMINAL, statuses
+from projections.projection import Memory, Within
+from projections.query import IN_MAX
+
+STATES_MAX = 20_000
+"""Callbacks remembered between batches, about 1 KiB each; one that is not remembered is read back from its row."""
+
+_BIRTHS = frozenset(f"{kind}.created" for kind in KINDS)
+_ENDS = frozenset(f"{kind}.{status}" for kind in KINDS for status in statuses(kind) if status in TERMINAL)
+_ERASURES = frozenset(f"{kind}.erased" for kind in KINDS)
+
+
+class Callback(msgspec.Struct, gc=False):
+    """A callback after the events so far; its fields are the columns of its row, those of ``Debt`` behind them.
+
+    ``sent_us``, ``status_code`` and ``error`` are of the last attempt.
+    """
+
+    position: int
+    id: str
+    kind: str
+    user_id: str
+    project_id: str | None
+    url: str
+    changed_position: int
+    sent_us: int | None = None
+    status_code: int | None = None
+    error: str | None = None
+    debt: Debt | None = None
+
+
+WAITING = "waiting"
+"""The status while the job or run has not ended."""
+_OWN = Callback.__struct_fields__[:-1]
+_DEBT = Debt.__struct_fields__
+COLUMNS = (*_OWN, *_DEBT)
+_TEXT = {"id", "kind", "user_id", "project_id", "url", "error", "status", "reason"}
+_NO_DEBT = (None,) * len(_DEBT)
+
+
+def evolve(callback: Callback | None, event: Recorded) -> Callback | None:
+    """Fold one event into the callback of its stream and return it; None where nobody asked for one.
+
+    The callback passed in is taken over.
+    """
+    if callback is None:
+        return _create(event) if event.type in _BIRTHS else None
+    callback.changed_position = event.position
+    if event.type in _ENDS:
+        callback.debt = callbacks.owe(event)
+    elif callback.debt is not None:
+        fact = upcast.fact(event)
+        callback.debt = callbacks.evolve(callback.debt, event, fact)
+        if isinstance(fact, Attempted):
+            callback.sent_us, callback.status_code, callback.error = event.time, fact.status_code, fact.error
+    return callback
+
+
+def _create(event: Recorded) -> Callback | None:
+    if event.data is None or b'"callback_url"' not in event.data:  # most name none, and need not be decoded
+        return None
+    fact = upcast.fact(event)
+    if not isinstance(fact, Created) or fact.callback_url is None:
+        return None
+    kind = event.type.partition(".")[0]
+    at = event.position
+    return Callback(at, event.stream, kind, fact.user_id, fact.project_id, fact.callback_url, at)
+
+
+def callback_of(row: Sequence[Any]) -> Callback:
+    """Return the callback that a row (all ``COLUMNS``) holds."""
+    debt = row[len(_OWN) :]
+    callback = Callback(*row[: len(_OWN)])
+    callback.debt = None if debt[0] is None else Debt(*debt)
+    return callback
+
+
+class CallbacksProjection(Within):
+    """Folds what makes, attempts and settles callbacks into one row for each resource with a ``callback_url``.
+
+    A row stands at the position of the resource's creation; ``due_us`` is null unless something is owed.
+    """
+
+    name = "callbacks"
+    version = 1
+    types = _BIRTHS | _ENDS | _ERASURES | CALLBACK_TYPES
+    place, subject = "changed_position", "id"
+
+    def create(self, db: Any, table: str) -> None:
+        """See ``Projection.create``; the key finds callbacks again while a rebuild has no indexes yet."""
+        columns = ", ".join(_declaration(name) for name in COLUMNS)
+        db.execute(f"CREATE TABLE {table} ({columns}, UNIQUE (id)) STRICT")
+
+    def index(self, db: Any, table: str, generation: str) -> None:
+        """See ``Projection.index``."""
+        db.execute(f"CREATE INDEX callbacks_due_{generation} ON {table} (due_us, position) WHERE due_us IS NOT NULL")
+        db.execute(f"CREATE INDEX callbacks_status_{generation} ON {table} (status, ended_position)")
+
+    def apply(
+        self,
+        db: Any,
+        table: str,
+        events: Sequence[Recorded],
+        memory: Memory,
+        births: Mapping[str, int] | None = None,
+    ) -> list[str]:
+        """See ``Projection.apply``."""
+        _recall(db, table, events, memory)
+        changed: dict[str, Callback] = {}
+        for event in events:
+            stream = event.stream
+            if event.type in _ERASURES:
+                db.execute(f"DELETE FROM {table} WHERE id = ?", (stream,))
+                memory.pop(stream, None)
+                changed.pop(stream, None)
+                continue
+            callback = evolve(memory.get(stream), event)
+            if callback is not None:
+                memory[stream] = changed[stream] = callback
+        _write(db, table, changed.values())
+        if len(memory) > STATES_MAX:
+            for stream in list(islice(memory, len(memory) // 2)):
+                del memory[stream]
+        return list(changed)
+
+
+def _recall(db: Any, table: str, events: Sequence[Recorded], memory: Memory) -> None:
+    """Read back the callbacks that the events go on with; most resources have none, and many ledgers none at all."""
+    names = {event.stream for event in events if event.type not in _BIRTHS and event.stream not in memory}
+    if not names or db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None:
+        return
+    wanted = list(names)
+    for start in range(0, len(wanted), IN_MAX):
+        part = wanted[start : start + IN_MAX]
+        marks = ",".join("?" * len(part))
+        for row in db.execute(f"SELECT {', '.join(COLUMNS)} FROM {table} WHERE id IN ({marks})", part):
+            memory[row[1]] = callback_of(row)
+
+
+def _write(db: Any, table: str, changed: Iterable[Callback]) -> None:
+    rows = [astuple(callback)[:-1] + (astuple(callback.debt) if callback.debt else _NO_DEBT) for callback in changed]
+    if rows:
+        sets = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in ("position", "id"))
+        marks = ",".join("?" * len(COLUMNS))
+        db.executemany(f"INSERT INTO {table} VALUES ({marks}) ON CONFLICT (position) DO UPDATE SET {sets}", rows)
+
+
+def _declaration(name: str) -> str:
+    if name == "position":
+        return "position INTEGER PRIMARY KEY"
+    return f"{name} {'TEXT' if name in _TEXT else 'INTEGER'}"
+
+
+CALLBACKS = CallbacksProjection()
