@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -51,6 +52,20 @@ def evolve(debt: Debt, event: Recorded, fact: Fact | None) -> Debt:
     """Fold one ``callback.…`` event into the debt and return the new one."""
     fold = _FOLDS[event.type]
     return fold(debt, event, fact)
+
+
+def sent_us(event: Recorded, attempted: Attempted) -> int:
+    """Return when an attempt was sent, microseconds since 1970 UTC."""
+    return event.time - attempted.duration_ns // 1000
+
+
+def receiver(url: str) -> str:
+    """Return whose callback it is, as far as the URL tells: ``scheme://host:port`` in lower case."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # no attempt at it will get anywhere, but the debt stands
+        return url.lower()
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}".lower()
 
 
 def _attempt(debt: Debt, event: Recorded, fact: Fact | None) -> Debt:

@@ -185,8 +185,8 @@ class Erased(Fact, frozen=True, kw_only=True):
 class Attempted(Fact, frozen=True, kw_only=True):
     """A callback was sent: ``status_code`` of the answer, and ``error`` unless that was a 2xx.
 
-    The event's time is when it was sent; ``duration_ns`` until the answer's head, or the error. ``due_us``: when it is
-    due again, microseconds since 1970; absent when it is not, or when somebody queued it again meanwhile.
+    The event's time is when the answer's head or the error came, ``duration_ns`` after it was sent. ``due_us``: when it
+    is due again, microseconds since 1970; absent when it is not, or when somebody queued it again meanwhile.
     """
 
     number: int

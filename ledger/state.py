@@ -218,7 +218,7 @@ def _call_back(state: State, event: Recorded, fact: Fact | None) -> None:
     if state.debt is not None:
         state.debt = callbacks.evolve(state.debt, event, fact)
     if isinstance(fact, Attempted):
-        state.callback_sent_us = event.time
+        state.callback_sent_us = callbacks.sent_us(event, fact)
         state.callback_status_code, state.callback_error = fact.status_code, fact.error
 
 

@@ -27,7 +27,7 @@ _ERASURES = frozenset(f"{kind}.erased" for kind in KINDS)
 class Callback(msgspec.Struct, gc=False):
     """A callback after the events so far; its fields are the columns of its row, those of ``Debt`` behind them.
 
-    ``sent_us``, ``status_code`` and ``error`` are of the last attempt.
+    ``receiver``: scheme, host and port of the URL. ``sent_us``, ``status_code`` and ``error`` are of the last attempt.
     """
 
     position: int
@@ -36,6 +36,7 @@ class Callback(msgspec.Struct, gc=False):
     user_id: str
     project_id: str | None
     url: str
+    receiver: str
     changed_position: int
     sent_us: int | None = None
     status_code: int | None = None
@@ -48,7 +49,7 @@ WAITING = "waiting"
 _OWN = Callback.__struct_fields__[:-1]
 _DEBT = Debt.__struct_fields__
 COLUMNS = (*_OWN, *_DEBT)
-_TEXT = {"id", "kind", "user_id", "project_id", "url", "error", "status", "reason"}
+_TEXT = {"id", "kind", "user_id", "project_id", "url", "receiver", "error", "status", "reason"}
 _NO_DEBT = (None,) * len(_DEBT)
 
 
@@ -66,7 +67,8 @@ def evolve(callback: Callback | None, event: Recorded) -> Callback | None:
         fact = upcast.fact(event)
         callback.debt = callbacks.evolve(callback.debt, event, fact)
         if isinstance(fact, Attempted):
-            callback.sent_us, callback.status_code, callback.error = event.time, fact.status_code, fact.error
+            callback.sent_us = callbacks.sent_us(event, fact)
+            callback.status_code, callback.error = fact.status_code, fact.error
     return callback
 
 
@@ -78,7 +80,8 @@ def _create(event: Recorded) -> Callback | None:
         return None
     kind = event.type.partition(".")[0]
     at = event.position
-    return Callback(at, event.stream, kind, fact.user_id, fact.project_id, fact.callback_url, at)
+    url = fact.callback_url
+    return Callback(at, event.stream, kind, fact.user_id, fact.project_id, url, callbacks.receiver(url), at)
 
 
 def callback_of(row: Sequence[Any]) -> Callback:

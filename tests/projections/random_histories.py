@@ -199,19 +199,27 @@ class History:
     def _callback(self, session: Session) -> Command:
         """What becomes of a callback: mostly of one that is owed, sometimes of one that is not."""
         ended = [state for id in self.ids if (state := session.state(id)) is not None and state.debt is not None]
-        owing = [state.id for state in ended if state.kind == self.chance.choice(["job", "run", "batch"])]
-        id = self.chance.choice(owing or self.ids)
+        kind = self.chance.choice(["job", "run", "batch"])
+        id = self.chance.choice([state.id for state in ended if state.kind == kind] or self.ids)
         state = session.state(id)
         debt = state.debt if state is not None else None
         position = debt.owed_position if debt and self.chance.random() < 0.8 else 1
         if self.chance.random() < (0.2 if debt is None or debt.is_owed else 0.7):
             again = Redeliver(id=id, by=USERS[0])
             return self.chance.choice([again, again, Abandon(id=id, owed_position=position, reason="imported")])
-        error, status_code = self.chance.choice(
-            [(None, 204), ("gone", 410), ("http_status", 500), ("timeout", None), ("interrupted", None)]
-        )
+        answers = [
+            (None, 200),
+            (None, 204),
+            ("gone", 410),
+            ("http_status", 500),
+            ("timeout", None),
+            ("interrupted", None),
+        ]
+        error, status_code = self.chance.choice(answers)
         due_us = None if error in (None, "gone") else self.chance.choice([None, self.now_us + DAY_US])
-        return Report(id=id, owed_position=position, duration_ns=7, error=error, status_code=status_code, due_us=due_us)
+        return Report(
+            id=id, owed_position=position, duration_ns=7_000_000, error=error, status_code=status_code, due_us=due_us
+        )
 
     def _grant(self):  # type: ignore[no-untyped-def]
         token = f"token-{uuid.UUID(int=self.chance.getrandbits(128))}"
