@@ -6,6 +6,9 @@ from pathlib import Path
 
 import msgspec
 
+from server.callbacks.addresses import Rules
+from server.callbacks.schedule import Schedule
+
 MIB = 1024 * 1024
 
 
@@ -32,3 +35,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """How often a stream without news says that it is there: less than the usual proxy's 60 s."""
     stop_timeout_s: float = 30.0
     """How long a stop waits for requests under way."""
+    callbacks: bool = True
+    """Whether this server sends callbacks; what is owed stays owed."""
+    callback_rules: Rules = Rules()
+    """What callbacks may be sent to."""
+    callback_schedule: Schedule = Schedule()
+    """When a callback that failed is tried again."""
+    callback_timeout_s: float = 15.0
+    """How long a receiver may take to answer; Standard Webhooks advises 15 to 30."""

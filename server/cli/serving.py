@@ -8,6 +8,8 @@ import click
 
 from server import logs
 from server import serve as serving
+from server.callbacks.addresses import Rules
+from server.callbacks.schedule import WAITS_S, Schedule
 from server.cli.options import bar, db_option
 from server.config import Config
 
@@ -18,14 +20,48 @@ from server.config import Config
 @click.option(
     "--port", default=8283, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 picks a free one."
 )
-def serve(db: Path, host: str, port: int) -> None:
+@click.option(
+    "--callback-allow",
+    multiple=True,
+    metavar="CIDR[:PORT]",
+    help="Let callbacks go to addresses that are not public, such as 127.0.0.1:9000 or 10.0.0.0/8. Repeatable.",
+)
+@click.option(
+    "--callback-schedule",
+    default=",".join(f"{wait_s:g}" for wait_s in WAITS_S),
+    show_default=True,
+    metavar="S,S,…",
+    help="Seconds to wait after each failed attempt of a callback; `none`: one attempt.",
+)
+@click.option(
+    "--callback-timeout",
+    default=15.0,
+    show_default=True,
+    type=click.FloatRange(0.1, 300.0),
+    help="Seconds that a receiver of callbacks may take to answer.",
+)
+@click.option(
+    "--callbacks/--no-callbacks", default=True, help="Send callbacks, or leave what is owed to another server."
+)
+def serve(
+    db: Path,
+    host: str,
+    port: int,
+    callback_allow: tuple[str, ...],
+    callback_schedule: str,
+    callback_timeout: float,
+    callbacks: bool,
+) -> None:
     """Serve the ledger over HTTP. On an empty ledger an admin token is made and printed, once.
 
     Stops cleanly on SIGTERM and SIGINT: what was taken on is answered first.
 
+    Callbacks are signed (see `jobledger callbacks secret`) and go to public addresses alone, unless more is allowed.
+
     \b
-    Example:
+    Examples:
       jobledger serve --db ledger.db --port 8283
+      jobledger serve --callback-allow 127.0.0.1:9000 --callback-schedule 5,60,600
     """
     logs.configure()
     with bar("events") as progress:
@@ -34,7 +70,16 @@ def serve(db: Path, host: str, port: int) -> None:
         def show(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total, visible=done < total)
 
-        serving.run(Config(db=db, host=host, port=port), click.echo, show)
+        config = Config(
+            db=db,
+            host=host,
+            port=port,
+            callbacks=callbacks,
+            callback_rules=Rules.parse(callback_allow),
+            callback_schedule=Schedule.parse(callback_schedule),
+            callback_timeout_s=callback_timeout,
+        )
+        serving.run(config, click.echo, show)
 
 
 COMMANDS = (serve,)

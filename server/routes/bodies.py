@@ -102,6 +102,8 @@ def create(body: CreateJob | CreateRun, kind: str, exchange: Exchange) -> Create
         base_template_id=getattr(body, "base_template_id", None),
     )
     limits.check(facts)
+    if facts.callback_url is not None:
+        exchange.app.config.callback_rules.check_url(facts.callback_url)
     return Create(id=id, kind=kind, facts=facts, status=body.status, end=body.changed(caller.by, metadata=None))
 
 

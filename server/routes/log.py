@@ -124,6 +124,8 @@ def _entry(exchange: Exchange, number: int, line: bytes) -> Entry:
         kinds = ("job", "run", "token")
         ids.parse(draft.stream, *kinds, where="subject")
         _check_right(exchange, draft.type, draft.actor, draft.fact)
+        if isinstance(draft.fact, Created) and draft.fact.callback_url is not None:
+            exchange.app.config.callback_rules.check_url(draft.fact.callback_url)
     except Forbidden:
         raise
     except LedgerError as error:

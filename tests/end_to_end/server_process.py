@@ -57,13 +57,16 @@ class Server:
 async def serve(db: Path, *options: str, limits: dict[str, float] | None = None) -> AsyncIterator[Server]:
     """Run a server on the ledger until the block ends; its log goes to a file beside the ledger.
 
-    ``limits``: others than the usual ones, for what would take too long otherwise.
+    ``limits``: others than the usual ones, for what would take too long otherwise. It sends no callbacks unless
+    ``--callback-allow`` says where to: tests have receivers on loopback only.
     """
+    if "--callback-allow" not in options:
+        options = (*options, "--no-callbacks")
     log_path = db.with_suffix(".server.log")
     with log_path.open("ab") as log:
         command = (COMMAND, "serve", "--db", str(db), "--port", "0", *options)
         if limits is not None:
-            command = (sys.executable, "-c", _LIMITED, str(db), repr(limits))
+            command = (sys.executable, "-c", _LIMITED, str(db), repr({"callbacks": False, **limits}))
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=log)
     assert process.stdout is not None
     try:

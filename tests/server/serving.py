@@ -184,9 +184,12 @@ def scratch() -> Iterator[Path]:
 
 @asynccontextmanager
 async def serving(path: Path, clock: Clock | None = None, **limits: Any) -> AsyncIterator[Service]:
-    """Run a server on the ledger file at ``path``, as ``server.serve`` does, on a free port."""
+    """Run a server on the ledger file at ``path``, as ``server.serve`` does, on a free port.
+
+    It sends no callbacks unless told to: tests have receivers on loopback only.
+    """
     clock = clock or Clock()
-    app = App(Config(db=path, **limits), clock=clock)
+    app = App(Config(db=path, **{"callbacks": False, **limits}), clock=clock)
     await app.open()
     runner = web.ServerRunner(AppServer(app), shutdown_timeout=1.0)
     await runner.setup()
