@@ -23,9 +23,19 @@ StopReason = Literal[
 Scope = Literal["read", "write", "admin"]
 StepStatus = Literal["pending", "success", "failed", "cancelled"]
 CallbackError = Literal[
-    "invalid_url", "address_refused", "name_not_resolved", "connection_failed", "tls_failed", "timeout",
-    "connection_lost", "invalid_response", "redirect", "http_status", "gone", "interrupted",
-]  # fmt: skip
+    "invalid_url",  # not http or https, no host, with userinfo, or not to be parsed
+    "address_refused",  # the rules of addresses said no
+    "name_not_resolved",
+    "connection_failed",  # refused, unreachable, or reset while connecting
+    "tls_failed",
+    "timeout",  # in any phase
+    "connection_lost",  # reset or closed before a whole head of an answer
+    "invalid_response",  # no HTTP, or a head beyond the limits
+    "redirect",  # 3xx: never followed
+    "http_status",  # any other status that is not 2xx or 410
+    "gone",  # 410: the receiver wants no more
+    "interrupted",  # the server stopped meanwhile
+]
 """Why an attempt did not deliver. The list is closed: a callback must not tell of a network what nobody may ask."""
 AbandonReason = Literal["gone", "exhausted", "imported"]
 
