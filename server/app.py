@@ -13,17 +13,21 @@ from typing import Any
 import msgspec
 import structlog
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from ledger.errors import BadRequest, LedgerError
 from ledger.ledger import Ledger, wall_clock_us
 from ledger.times import to_text
 from ledger.tokens import ACCESS_TYPES, Access
+from projections.callbacks import CALLBACKS
 from projections.engine import Engine
 from projections.file import views_path
 from projections.rebuild import Progress
 from projections.views import Views
 from server import logs, problems
 from server.auth import Callers
+from server.callbacks.dispatcher import Dispatcher
+from server.callbacks.opening import open_dispatcher
 from server.config import Config
 from server.exchange import Exchange
 from server.expiry import Expiry
@@ -54,6 +58,8 @@ class App:
         self.views: Views
         self.expiry: Expiry
         self.hub: Hub
+        self.dispatcher: Dispatcher | None = None
+        self.metrics = CollectorRegistry()
         self.on_fatal: Callable[[BaseException], None] = lambda error: None
         """Called when a task that the server needs has died."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -80,16 +86,25 @@ class App:
         await self.engine.open(progress)
         self.views = Views(self.engine.path, self.ledger.store.streams)
         await self.views.open()
-        self.engine.on_changed = self.views.forget
+        self.engine.on_changed = self._changed
         self.hub = Hub(self.engine.position)
         self.engine.on_applied = self.hub.applied
         self.engine.start().add_done_callback(self._ended)
         self.expiry = Expiry(self.ledger, self.views)
+        if self.config.callbacks:
+            self.dispatcher = await open_dispatcher(self.config, self.ledger, self.engine, self.views, self.metrics)
+
+    def _changed(self, changed: dict[str, list[str]]) -> None:
+        self.views.forget(changed)
+        if self.dispatcher is not None and changed.get(CALLBACKS.name):
+            self.dispatcher.wake(changed[CALLBACKS.name])
 
     def start_beats(self) -> None:
         """Start what runs by the clock."""
         self._own(self.expiry.run(), "expiry")
         self._own(self._look_after_streams(), "streams")
+        if self.dispatcher is not None:
+            self._own(self.dispatcher.run(), "callbacks")
 
     async def _look_after_streams(self) -> None:
         while True:
@@ -111,6 +126,8 @@ class App:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.dispatcher is not None:
+            await self.dispatcher.close()
         await self.ledger.close_writer()
         await self.engine.close()
         await self.views.close()
