@@ -28,6 +28,7 @@ SHOWN_SIZE_MAX: Final = 80
 _LOOPBACK: Final = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 _ALLOW: Final = "an address or a network, with a port or without: 127.0.0.1, 10.0.0.0/8:8443, fd00::/8, [::1]:8080"
 _URL: Final = "an http or https URL of a public host, as https://example.com/hook"
+_OPENED: Final = f"{_URL}; what is not public must be opened: jobledger serve --callback-allow CIDR[:PORT]"
 _PLAIN_PORT: Final = re.compile(r"[0-9]{1,5}")
 _AUTHORITY: Final = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 _HOST_AND_PORT: Final = re.compile(r"(\[[^\[\]]+\]|[^\[\]:]+)(?::([0-9]*))?")
@@ -100,7 +101,7 @@ class Rules(msgspec.Struct, frozen=True):
             opened = any(entry.port == target.port for entry in self.allowed)
             why = None if opened else _why_blocked(target.port)
         if why is not None:
-            raise _bad_url(why)
+            raise _bad_url(why, _OPENED)
 
     def _judge(self, address: IPv4Address | IPv6Address, port: int) -> str | None:
         if not 0 < port <= PORT_MAX:

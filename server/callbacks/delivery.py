@@ -60,14 +60,18 @@ class Delivery:
         self._is_stopping = False
 
     async def attempt(self, ready: Ready) -> Result:
-        """Make one attempt, unless the log says that it is not owed any more."""
+        """Make one attempt, unless the log says that the debt is not as it was found: the views may have lagged."""
         events = (await self._ledger.store.streams([ready.id], QUIET)).get(ready.id, [])
         state = states.fold(events)
         debt = None if state is None else state.debt
-        if debt is None or not debt.is_owed or debt.owed_position != ready.owed_position:
+        if (
+            debt is None
+            or not debt.is_owed
+            or (debt.owed_position, debt.attempts) != (ready.owed_position, ready.attempts)
+        ):
             return Result()
         outcome = await self._post(ready, payload.body(events, debt.ended_position), debt.ended_version)
-        receipt = await self._record(self._report(ready, outcome))
+        receipt = await self._record(self._report(ready, debt.tries + 1, outcome))
         self._metrics.attempted(outcome)
         if receipt is not None and receipt.state is not None and receipt.state.debt is not None:
             self._tell(ready, events, outcome, receipt.state.debt)
@@ -108,13 +112,13 @@ class Delivery:
         finally:
             self._posts.discard(post)
 
-    def _report(self, ready: Ready, outcome: Outcome) -> Report:
+    def _report(self, ready: Ready, tries: int, outcome: Outcome) -> Report:
         now_us = self._ledger.clock()
         due_us: int | None = None
         if outcome.error == "interrupted":
             due_us = now_us
         elif outcome.error not in (None, "gone"):
-            wait_s = self._schedule.wait_s(ready.tries + 1, self._chance, retry_after_s(outcome.retry_after, now_us))
+            wait_s = self._schedule.wait_s(tries, self._chance, retry_after_s(outcome.retry_after, now_us))
             due_us = None if wait_s is None else now_us + int(wait_s * 1e6)
         return Report(
             id=ready.id,

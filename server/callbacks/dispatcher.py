@@ -2,8 +2,8 @@
 
 A beat looks for what is due, in the views, and starts what may start (``lanes``). What commits meanwhile is told by the
 engine, and starts at once. One dispatcher works at a time on a ledger: the holder of the store's lease. A debt is in
-hand from when it is found until the views have the outcome of its attempt, and what is sent is read from the log after
-it was taken in hand; so nothing is sent twice but what a killed process sent and could not record.
+hand from when it is found until the views have the outcome of its attempt, and the log is asked, once it is in hand,
+whether it still is as it was found; so nothing is sent twice but what a killed process sent and could not record.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ RELEASE_TIMEOUT_S: Final = 3600.0
 STOP_GRACE_S: Final = 3.0
 """How long a stop waits for attempts under way; those that are cut off then are recorded as interrupted."""
 
-_FOUND = "id, url, receiver, owed_position, tries"
+_FOUND = "id, url, receiver, owed_position, attempts"
 _SEARCH = f"""
 SELECT {_FOUND} FROM (
     SELECT {_FOUND}, due_us, row_number() OVER (PARTITION BY receiver ORDER BY due_us, position) AS place

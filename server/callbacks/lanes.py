@@ -38,13 +38,13 @@ HOSTS_MAX: Final = 10_000
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """A callback that is due: whose, where to, and by which event it is owed."""
+    """A callback that is due: whose, where to, by which event it is owed, and after how many attempts."""
 
     id: str
     url: str
     host: str
     owed_position: int
-    tries: int
+    attempts: int
 
 
 class _Host:

@@ -14,7 +14,7 @@ from ledger.events import Changed, Created
 from projections.file import views_path
 from server.callbacks import delivery
 from server.callbacks import dispatcher as subject
-from server.callbacks.lanes import Lanes, Limits
+from server.callbacks.lanes import Lanes, Limits, Ready
 from server.callbacks.schedule import Schedule
 from server.callbacks.sender import Outcome
 from tests.ledger.histories import ACTOR, START_US, job, run
@@ -222,6 +222,19 @@ async def test_what_is_under_way_or_waits_for_its_turn_is_not_started_twice(path
             await served.dispatcher.beat()
         await until(lambda: len(served.sent) == 2)
         assert len({sent.id for sent in served.sent}) == len(served.sent) == 2
+
+
+async def test_what_was_found_before_an_attempt_and_taken_after_it_is_not_sent(path):
+    """A search may be reading the views while an attempt ends."""
+    async with rig(path, Answers(FAILED)) as served:
+        await served.end(job())
+        found = Ready(job(), URL, "https://receiver.example", (await served.debt(job())).owed_position, 0)
+        await served.beat()
+        assert await served.dispatcher._take([found]) == 1
+        served.dispatcher._start()
+        await served.settle()
+        assert len(served.sent) == 1
+        assert await served.types(job()) == ["attempted"]
 
 
 async def test_of_two_servers_on_one_file_one_sends_and_the_other_takes_over_when_it_stops(path):
