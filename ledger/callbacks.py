@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from ledger.errors import invalid
 from ledger.events import Abandoned, Attempted, Fact, Recorded
 
 AT_ONCE: Final = 0
@@ -57,6 +58,16 @@ def evolve(debt: Debt, event: Recorded, fact: Fact | None) -> Debt:
 def sent_us(event: Recorded, attempted: Attempted) -> int:
     """Return when an attempt was sent, microseconds since 1970 UTC."""
     return event.time - attempted.duration_ns // 1000
+
+
+def check_url(url: str) -> None:
+    """Raise ``InvalidInput`` for a callback URL without a host; a server with callbacks is stricter."""
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        host = None
+    if not host:
+        raise invalid("callback_url", "names no host that a callback could go to", "https://…")
 
 
 def receiver(url: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ledger import ids, steps
-from ledger.callbacks import AT_ONCE
+from ledger.callbacks import AT_ONCE, check_url
 from ledger.errors import (
     AlreadyExists,
     Erased,
@@ -136,6 +136,8 @@ def _create(state: State | None, command: Create, actor: str) -> Decision:
     ids.parse(command.id, "run" if command.kind == "run" else "job")
     if state is not None:
         raise AlreadyExists(id=command.id)
+    if command.facts.callback_url is not None:
+        check_url(command.facts.callback_url)
     steps = chain(command.kind, None, command.status)
     if not steps:
         raise invalid("status", f"'{command.status}' is not a status of a {command.kind}")

@@ -29,10 +29,11 @@ INTERVAL_S: Final = 1.0
 """Longest wait between two beats: what is due for another attempt is late by no more."""
 RATE_INTERVAL_S: Final = 0.02
 """Wait between two beats while only the rate of failing receivers holds attempts back."""
-READY_MAX: Final = 4_000
+READY_MAX: Final = 20_000
 """Debts in memory that wait for their turn, about 500 bytes each; what is beyond them waits in the views."""
-EACH_MAX: Final = 256
-"""Debts of one receiver that a search takes, so that those of others are found however many one has."""
+EACH_MAX: Final = 128
+"""Debts of one receiver that a search takes, so that those of others are found however many one has: it takes more
+than a hundred dead receivers to fill the memory, and what ends meanwhile is told of, and needs no search."""
 NEWS_MAX: Final = 5_000
 """Changed callbacks that are looked up by their ids; when there are more, a search finds them."""
 SEARCH_SHARE: Final = 10
@@ -194,8 +195,14 @@ class Dispatcher:
             finally:
                 timer.cancel()
                 if self._lanes.ended(ready.id, is_good):
-                    log.info("receiver.recovered" if is_good else "receiver.failing", receiver=ready.host)
+                    self._tell(ready, is_good)
                 self._start()
+
+    def _tell(self, ready: Ready, is_good: bool | None) -> None:
+        if is_good:
+            log.info("receiver.recovered", receiver=ready.host)
+        else:
+            log.warning("receiver.failing", receiver=ready.host, id=ready.id)
 
     def _is_slow(self, id: str) -> None:
         self._lanes.slow(id)

@@ -6,6 +6,7 @@ import asyncio
 import os
 from contextlib import AsyncExitStack
 
+import structlog
 from aiohttp import AsyncResolver
 from aiohttp.abc import AbstractResolver
 from prometheus_client import CollectorRegistry
@@ -20,6 +21,8 @@ from server.callbacks.lanes import Lanes, Limits
 from server.callbacks.metrics import CallbackMetrics
 from server.callbacks.sender import Sender, Timeouts
 from server.config import Config
+
+log = structlog.get_logger("callbacks")
 
 
 async def open_dispatcher(
@@ -48,6 +51,9 @@ async def open_dispatcher(
             resolver = AsyncResolver()
             stack.push_async_callback(resolver.close)
         connector = guard.connector(config.callback_rules, resolver=resolver, limit=limits.prompt + limits.held)
+        log.info(
+            "callbacks.open", secrets=secret.origin(config.db, os.environ), allowed=len(config.callback_rules.allowed)
+        )
         sender = Sender(connector, guard.is_refusal, timeouts)
         stack.push_async_callback(sender.close)
         delivery = Delivery(ledger, sender, signer, config.callback_schedule, CallbackMetrics(registry))

@@ -93,11 +93,14 @@ class Rig:
             await asyncio.wait(self.dispatcher._tasks)
         await self.engine.wait_for(self.ledger.size)
 
-    async def end(self, id, kind="job", status="completed", url=URL, **facts):
-        """Record a resource up to its end."""
+    async def begin(self, id, kind="job", url=URL, **facts):
         more = {"agent_id": "agent-1"} if kind == "run" else {}
         created = Created(user_id=ACTOR, callback_url=url, **more, **facts)
         await self.ledger.execute(Create(id=id, kind=kind, facts=created, status="running"), Context(actor=ACTOR))
+
+    async def end(self, id, kind="job", status="completed", url=URL, **facts):
+        """Record a resource up to its end."""
+        await self.begin(id, kind, url, **facts)
         await self.ledger.execute(Change(id=id, status=status, facts=Changed()), Context(actor=ACTOR))
 
     async def does(self, command):
