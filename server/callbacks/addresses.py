@@ -25,7 +25,8 @@ NAME_SIZE_MAX: Final = 253
 SHOWN_SIZE_MAX: Final = 80
 """Characters of a bad value that a message shows: enough to find it, too few to flood a log."""
 
-_LOOPBACK: Final = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
+LOOPBACK: Final = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
+"""What the name localhost stands for."""
 _ALLOW: Final = "an address or a network, with a port or without: 127.0.0.1, 10.0.0.0/8:8443, fd00::/8, [::1]:8080"
 _URL: Final = "an http or https URL of a public host, as https://example.com/hook"
 _OPENED: Final = f"{_URL}; what is not public must be opened: jobledger serve --callback-allow CIDR[:PORT]"
@@ -94,9 +95,9 @@ class Rules(msgspec.Struct, frozen=True):
         target = read(url)
         if target.address is not None:
             why = self._judge(target.address, target.port)
-        elif target.host == "localhost" or target.host.endswith(".localhost"):
-            whys = [self._judge(address, target.port) for address in _LOOPBACK]
-            why = None if None in whys else f"{_shown(target.host)} stands for {_LOOPBACK[0]} (RFC 6761): {whys[0]}"
+        elif is_localhost(target.host):
+            whys = [self._judge(address, target.port) for address in LOOPBACK]
+            why = None if None in whys else f"{_shown(target.host)} stands for {LOOPBACK[0]} (RFC 6761): {whys[0]}"
         else:
             opened = any(entry.port == target.port for entry in self.allowed)
             why = None if opened else _why_blocked(target.port)
@@ -135,6 +136,12 @@ def read(url: str) -> Target:
         raise _bad_url(f"{_shown(host)} is not a host name")
     default = 443 if parsed.scheme == "https" else 80
     return Target(parsed.scheme, name if address is None else str(address), port or default, address)
+
+
+def is_localhost(host: str) -> bool:
+    """Tell whether a name is ``localhost`` or below it, which RFC 6761, section 6.3, gives to loopback."""
+    name = host.lower().removesuffix(".")
+    return name == "localhost" or name.endswith(".localhost")
 
 
 def origin(url: str) -> str:

@@ -18,7 +18,7 @@ from typing import Final
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from server.callbacks.addresses import Rules
+from server.callbacks.addresses import LOOPBACK, Rules, is_localhost
 
 ANSWERS_MAX: Final = 64
 """Addresses of one name; a name with more is refused. Large services have some 10 to 20."""
@@ -58,7 +58,13 @@ class CheckedResolver(AbstractResolver):
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        """Return the addresses of a host that may be tried, numeric; raise ``AddressRefused``, ``OSError`` if none."""
+        """Return the addresses of a host that may be tried, numeric; raise ``AddressRefused``, ``OSError`` if none.
+
+        ``localhost`` is not looked up, as RFC 6761, section 6.3, advises: it is what of loopback is opened, so that
+        opening 127.0.0.0/8 is enough where the system says ::1 too.
+        """
+        if is_localhost(host):
+            return self._loopback(host, port)
         try:
             answers = await self._inner.resolve(host, port, family)
         except UnicodeError as error:  # Python's IDNA codec, of a label that is empty or too long
@@ -72,6 +78,13 @@ class CheckedResolver(AbstractResolver):
             if reason is not None:
                 raise AddressRefused(reason)
         return [_numeric(host, answer["host"], port) for answer in _few(answers)]
+
+    def _loopback(self, host: str, port: int) -> list[ResolveResult]:
+        whys = {str(address): self._rules.verdict(str(address), port) for address in LOOPBACK}
+        opened = [address for address, why in whys.items() if why is None]
+        if not opened:
+            raise AddressRefused(next(why for why in whys.values() if why is not None))
+        return [_numeric(host, address, port) for address in opened]
 
     async def close(self) -> None:
         """Do nothing: the inner resolver is closed by its owner."""

@@ -396,3 +396,35 @@ def circle():
 )
 def test_a_refusal_is_found_wherever_it_is_in_a_chain(error, expected):
     assert is_refusal(error) is expected
+
+
+# --- localhost --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("allow", "found"),
+    [
+        pytest.param([], None, id="nothing opened"),
+        pytest.param(["127.0.0.0/8"], ["127.0.0.1"], id="IPv4 opened, whatever the system says of IPv6"),
+        pytest.param(["::1"], ["::1"], id="IPv6 opened"),
+        pytest.param(["127.0.0.1", "::1"], ["127.0.0.1", "::1"], id="both"),
+        pytest.param(["127.0.0.1:9000"], ["127.0.0.1"], id="the port opened"),
+        pytest.param(["127.0.0.1:9001"], None, id="another port opened"),
+        pytest.param(["10.0.0.0/8"], None, id="another network opened"),
+    ],
+)
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "localhost.", "a.localhost"])
+async def test_localhost_is_what_of_loopback_is_opened_and_nobody_is_asked(host, allow, found):
+    class Nobody(AbstractResolver):
+        async def resolve(self, host, port=0, family=socket.AF_INET):
+            raise AssertionError("localhost is not looked up")
+
+        async def close(self):
+            """Nothing to close."""
+
+    resolver = CheckedResolver(Rules.parse(allow), Nobody())
+    if found is None:
+        with pytest.raises(AddressRefused):
+            await resolver.resolve(host, 9000)
+    else:
+        assert [answer["host"] for answer in await resolver.resolve(host, 9000)] == found
