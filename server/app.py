@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import structlog
 from aiohttp import web
+from prometheus_client import CollectorRegistry
 
 from ledger.errors import BadRequest, LedgerError
 from ledger.ledger import Ledger, wall_clock_us
@@ -29,8 +30,23 @@ from server.exchange import Exchange
 from server.expiry import Expiry
 from server.hub import Hub
 from server.openapi.document import document
-from server.routes import agents, batches, docs, health, jobs, messages, runs, steps, stream, tokens, trace, usage
+from server.routes import (
+    agents,
+    batches,
+    callbacks,
+    docs,
+    health,
+    jobs,
+    messages,
+    runs,
+    steps,
+    stream,
+    tokens,
+    trace,
+    usage,
+)
 from server.routes import log as log_routes
+from server.routes import metrics as metrics_routes
 from server.routing import Router, routes_of
 
 NOTICE_INTERVAL_S = 0.005
@@ -39,7 +55,10 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 log = structlog.get_logger("server")
 ROUTER = Router(
-    routes_of(jobs, runs, messages, steps, usage, trace, stream, batches, agents, log_routes, tokens, health, docs)
+    routes_of(
+        *(jobs, runs, callbacks, messages, steps, usage, trace, stream, batches, agents),
+        *(log_routes, tokens, health, metrics_routes, docs),
+    )
 )
 
 
@@ -54,6 +73,7 @@ class App:
         self.views: Views
         self.expiry: Expiry
         self.hub: Hub
+        self.metrics = CollectorRegistry()
         self.on_fatal: Callable[[BaseException], None] = lambda error: None
         """Called when a task that the server needs has died."""
         self._tasks: list[asyncio.Task[None]] = []
