@@ -33,8 +33,23 @@ from server.exchange import Exchange
 from server.expiry import Expiry
 from server.hub import Hub
 from server.openapi.document import document
-from server.routes import agents, batches, docs, health, jobs, messages, runs, steps, stream, tokens, trace, usage
+from server.routes import (
+    agents,
+    batches,
+    callbacks,
+    docs,
+    health,
+    jobs,
+    messages,
+    runs,
+    steps,
+    stream,
+    tokens,
+    trace,
+    usage,
+)
 from server.routes import log as log_routes
+from server.routes import metrics as metrics_routes
 from server.routing import Router, routes_of
 
 NOTICE_INTERVAL_S = 0.005
@@ -43,7 +58,10 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 log = structlog.get_logger("server")
 ROUTER = Router(
-    routes_of(jobs, runs, messages, steps, usage, trace, stream, batches, agents, log_routes, tokens, health, docs)
+    routes_of(
+        *(jobs, runs, callbacks, messages, steps, usage, trace, stream, batches, agents),
+        *(log_routes, tokens, health, metrics_routes, docs),
+    )
 )
 
 

@@ -55,6 +55,7 @@ _KINDS: tuple[tuple[type[errors.LedgerError], int, str], ...] = (
     (errors.AlreadyExists, 409, "already_exists"),
     (errors.IdempotencyConflict, 409, "idempotency_conflict"),
     (errors.NothingToCancel, 409, "nothing_to_cancel"),
+    (errors.NothingOwed, 409, "callback_not_owed"),
     (errors.Erased, 410, "erased"),
     (errors.VersionMismatch, 412, "version_mismatch"),
     (PayloadTooLarge, 413, "payload_too_large"),

@@ -5,11 +5,16 @@ import re
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from ledger.events import CallbackError
 from server.app import ROUTER
+from server.callbacks.schedule import WAITS_S
+from server.callbacks.signing import Signer, new_secret
 from server.cli import cli
 from server.problems import _KINDS
 
@@ -17,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 DATA = ROOT.parent / "shared" / "data"
 BLOCKS = re.findall(r"```console\n(.*?)```", README, re.DOTALL)
+PYTHON = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
 
 
 def steps(block):
@@ -31,7 +37,7 @@ def matches(expected, line):
     return re.fullmatch(".*".join(re.escape(part) for part in expected.rstrip().split("…")), line.rstrip())
 
 
-ROUTES = sorted({route.pattern for route in ROUTER.routes if route.pattern.startswith("/v1")})
+ROUTES = sorted({route.pattern for route in ROUTER.routes if not route.alias_of})
 
 
 @pytest.fixture
@@ -106,8 +112,9 @@ def test_every_console_block_is_run_by_a_test():
 
 
 def test_the_python_of_the_readme_runs(tmp_path):
+    assert len(PYTHON) == 2
     # Given the README's example, when it runs as a program
-    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    _, code = PYTHON
     head, body = code.split("\n\n", 1)
     indented = "\n".join(f"    {line}" for line in body.splitlines())
     program = f"{head}\nimport asyncio\n\nasync def main():\n{indented}\n\nasyncio.run(main())\n"
@@ -123,6 +130,35 @@ def test_the_python_of_the_readme_runs(tmp_path):
         "run.updated",
         "run.completed",
     ], done.stderr
+
+
+RECEIVED = b'{"job_id":"job-1","status":"completed","completed_at":null,"metadata":null}'
+
+
+@pytest.mark.parametrize(
+    ("body", "said", "code"), [(RECEIVED, "job-1 completed\n", 0), (RECEIVED.replace(b"job-1", b"job-2"), "", 1)]
+)
+def test_the_receiver_of_the_readme_believes_a_signed_callback_and_no_other(body, said, code):
+    # Given what is sent to it
+    secret = new_secret()
+    headers = Signer.parse(secret, "test").headers("msg_1", time.time_ns() // 1000, RECEIVED)
+    # When it checks that as the README says
+    program = f"{secret=}\n{body=}\n{headers=}\n{PYTHON[0]}"
+    done = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True, timeout=60)
+    # Then it prints what came, or refuses what was not signed
+    assert (done.stdout, done.returncode) == (said, code), done.stderr
+    assert code == 0 or "WebhookVerificationError" in done.stderr
+
+
+@pytest.mark.parametrize("error", get_args(CallbackError))
+def test_every_error_of_a_callback_is_in_the_readme(error):
+    assert f"`{error}`" in README
+
+
+def test_the_schedule_of_the_readme_is_the_one_that_is_kept():
+    (told,) = re.findall(r"is tried again\s+after ([^;]*?), each up to", README)
+    waits = [float(number) * {"s": 1, "min": 60, "h": 3600}[unit] for number, unit in re.findall(r"(\d+) (\w+)", told)]
+    assert tuple(waits) == WAITS_S
 
 
 @pytest.mark.parametrize("pattern", ROUTES)

@@ -84,7 +84,7 @@ TAGS: Final[dict[str, str]] = {
     "jobs": "Jobs: created, pending, running, then completed, failed, cancelled or expired.",
     "ledger": "How the ledger is.",
     "runs": "Runs of agents: created, running, then completed, failed or cancelled.",
-    "server": "The server itself; open to all.",
+    "server": "The server itself.",
     "steps": "Steps of runs.",
     "tokens": "Tokens and what they may do; for admins.",
 }
@@ -129,7 +129,7 @@ STATUSES: Final[dict[int, str]] = {
     405: "The path does not know the method.",
     408: "The body did not arrive in time.",
     409: "The rules do not allow the status, the id is taken, the key stands for another request, or there is nothing "
-    "to cancel.",
+    "to cancel, or no callback to send.",
     410: "It was erased for good.",
     412: "`If-Match` does not name its version.",
     413: "The body is over the limit.",

@@ -16,9 +16,15 @@ WRITING = (["import", "/dev/null"], ["token", "create"], ["serve", "--port", "0"
 READING = (
     ["export"], ["log", JOB], ["show", JOB], ["replay", JOB], ["verify"], ["token", "list"],
     ["log", "--json", JOB], ["show", "--json", JOB], ["replay", "--json", JOB], ["verify", "--json"],
-    ["token", "list", "--json"],
+    ["token", "list", "--json"], ["callbacks", "list"], ["callbacks", "list", "--json"],
 )  # fmt: skip
-ON_A_LEDGER = (*READING, ["rebuild"], ["backup", "copy.db"], ["verify", "--views"])
+ON_A_LEDGER = (
+    *READING,
+    ["rebuild"],
+    ["backup", "copy.db"],
+    ["verify", "--views"],
+    ["callbacks", "redeliver", "--abandoned"],
+)
 joined = " ".join
 
 

@@ -59,6 +59,11 @@ DEPENDS = [
     ".* is not an integer from",  # likewise
     "holds a number out of range",
     "is an integer beyond 64 bits",
+    # Whether brackets hold an address, and where callbacks may go, is no matter of form.
+    r"'\[.*\]' is not (an IPv6 address|a host that can be looked up)",
+    "has a port that does not exist",
+    "port [0-9]+ is blocked",
+    "[0-9a-f.:]+ is [a-z]",
 ]
 """What is said of valid values that do not go together, or not with what the ledger holds."""
 

@@ -1,0 +1,66 @@
+"""How a server is at the moment of a scrape, for ``/metrics``: read from the views and the ledger, not counted along.
+
+Counters of what happened are in ``App.metrics``; they begin anew with the process, as Prometheus expects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from ledger import engine as sqlite
+from server.routes.health import VERSION
+
+if TYPE_CHECKING:
+    from server.app import App
+
+OWED = """
+SELECT (SELECT count(*) FROM callbacks WHERE status = 'owed'),
+       (SELECT count(*) FROM callbacks WHERE due_us <= :now),
+       (SELECT min(due_us) FROM callbacks WHERE due_us > 0 AND due_us <= :now),
+       (SELECT min(owed_position) FROM callbacks WHERE due_us = 0)
+"""
+"""How many callbacks are owed, how many are due, and since when: a few milliseconds with 10,000 of them."""
+
+
+class Snapshot(Collector):
+    """What was measured, in the form that ``prometheus_client`` writes."""
+
+    def __init__(self, metrics: Iterable[Metric]) -> None:
+        self._metrics = tuple(metrics)
+
+    def collect(self) -> Iterable[Metric]:
+        """Return what was measured."""
+        return self._metrics
+
+
+async def measure(app: App) -> Snapshot:
+    """Return how the ledger, its views and what it owes are now."""
+    now_us = app.ledger.clock()
+    (owed, due, oldest_us, oldest_position) = (await app.views.read(OWED, {"now": now_us}))[0]
+    waits_us = [0] if oldest_us is None else [now_us - oldest_us]
+    if oldest_position is not None:  # due since the ledger learned of it, whatever its producer's clock said
+        (owing,) = await app.ledger.store.scan(oldest_position - 1, 1)
+        waits_us.append(now_us - owing.recorded)
+    gauges = [
+        _gauge("callbacks_owed", "Callbacks to be sent, now or later; imported ones until they are given up.", owed),
+        _gauge("callbacks_due", "Callbacks to be sent now.", due),
+        _gauge("callbacks_oldest_due_seconds", "For how long a callback has been due, at most.", max(waits_us) / 1e6),
+        _gauge("ledger_size", "Events in the log, which is its last position.", app.ledger.size),
+        _gauge("views_lag_events", "Events by which the views are behind the log.", _lag(app)),
+        _gauge("writers_waiting", "Writes that wait for a transaction.", app.ledger.waiting),
+        _gauge("streams_open", "Server-sent event streams that are open.", app.hub.subscribers),
+    ]
+    about = {"version": VERSION, "sqlite": sqlite.library.sqlite_version}
+    return Snapshot([InfoMetricFamily("jobledger", "Versions of Job Ledger and of its SQLite.", about), *gauges])
+
+
+def _gauge(name: str, about: str, value: float) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"jobledger_{name}", about, value)
+
+
+def _lag(app: App) -> int:
+    return max(app.ledger.size - app.engine.position, 0)
