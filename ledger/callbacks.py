@@ -15,6 +15,7 @@ import msgspec
 
 from ledger.errors import invalid
 from ledger.events import Abandoned, Attempted, Fact, Recorded
+from ledger.times import TIME_MIN_US
 
 AT_ONCE: Final = 0
 """``due_us`` of what was not tried yet: it is due whatever the producer's clock said."""
@@ -55,9 +56,17 @@ def evolve(debt: Debt, event: Recorded, fact: Fact | None) -> Debt:
     return fold(debt, event, fact)
 
 
+def may_name(data: bytes | None) -> bool:
+    """Tell whether the data of a creation may name a ``callback_url``: a look that spares decoding most that do not.
+
+    A name in JSON may be written with escapes; data that was erased may have held anything.
+    """
+    return data is None or b'"callback_url"' in data or b"\\u" in data
+
+
 def sent_us(event: Recorded, attempted: Attempted) -> int:
-    """Return when an attempt was sent, microseconds since 1970 UTC."""
-    return event.time - attempted.duration_ns // 1000
+    """Return when an attempt was sent, microseconds since 1970 UTC; never before what a calendar can show."""
+    return max(event.time - attempted.duration_ns // 1000, TIME_MIN_US)
 
 
 def check_url(url: str) -> None:

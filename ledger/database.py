@@ -128,7 +128,7 @@ def confine(path: Path) -> int | None:
     """With a SQLite that has the WAL-reset bug, let one process at a time write: hold a lock beside the file."""
     if not engine.has_wal_reset_bug():
         return None
-    handle = lock(path.with_name(f"{path.name}.writer"))
+    handle = lock(path, "writer")
     if handle is None:
         raise Unreadable(
             path=path,
@@ -138,13 +138,15 @@ def confine(path: Path) -> int | None:
     return handle
 
 
-def lock(path: Path) -> int | None:
-    """Take the lock that a file stands for, made on first use; None while another holder has it.
+def lock(path: Path, name: str) -> int | None:
+    """Take a lock on a ledger, a file beside it that is made on first use; None while another holder has it.
 
-    The kernel gives it back when the holder's process ends, however that ends. All who write to a ledger are on one
-    machine, because WAL mode is memory that they share; so the lock reaches as far as the ledger does.
+    By whatever links the ledger is reached, that is the same file. The kernel gives it back when the holder's process
+    ends, however that ends. All who write to a ledger are on one machine, because WAL mode is memory that they share;
+    so the lock reaches as far as the ledger does.
     """
-    handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    where = path.resolve()
+    handle = os.open(where.with_name(f"{where.name}.{name}"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

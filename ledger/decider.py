@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ledger import ids, steps
-from ledger.callbacks import AT_ONCE, check_url
+from ledger.callbacks import check_url
 from ledger.errors import (
     AlreadyExists,
     Erased,
@@ -79,10 +79,10 @@ class Expire(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Record one attempt of a callback, and what it means for the debt.
+    """Record one attempt of a callback, and what it means for the debt: a 2xx (no ``error``) delivers, 410 abandons.
 
-    ``owed_position``: of the event that the attempt was made for. ``due_us``: when the next one is due; None: that was
-    the last of the schedule.
+    ``owed_position``: of the event that the attempt was made for. ``due_us``: when the next one is due after another
+    failure; None: that was the last of the schedule.
     """
 
     id: str
@@ -102,7 +102,11 @@ class Abandon(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Redeliver(msgspec.Struct, frozen=True, kw_only=True):
-    """Owe a callback anew, at once; nothing where it is owed at once already."""
+    """Owe a callback anew, at once, whatever became of it.
+
+    Also where it is owed at once already: an attempt under way may be its last, and what an import brought is not sent
+    until somebody asks for it here.
+    """
 
     id: str
     by: str | None = None
@@ -185,19 +189,21 @@ def _report(state: State | None, command: Report, actor: str) -> Decision:
     if debt is None:  # erased meanwhile
         return Decision()
     is_this = debt.is_owed and debt.owed_position == command.owed_position
+    is_final = command.error in (None, "gone")
     attempted = Attempted(
         number=debt.attempts + 1,
         duration_ns=command.duration_ns,
         status_code=command.status_code,
         error=command.error,
-        due_us=command.due_us if is_this else None,
+        due_us=command.due_us if is_this and not is_final else None,
     )
     events: list[tuple[str, Fact]] = [("callback.attempted", attempted)]
     if debt.is_owed and command.error is None:
         events.append(("callback.delivered", Delivered()))
-    elif is_this and command.due_us is None:
-        reason: AbandonReason = "gone" if command.error == "gone" else "exhausted"
-        events.append(("callback.abandoned", Abandoned(reason=reason)))
+    elif is_this and command.error == "gone":
+        events.append(("callback.abandoned", Abandoned(reason="gone")))
+    elif is_this and command.due_us is None and command.error != "interrupted":  # which is no attempt of the schedule
+        events.append(("callback.abandoned", Abandoned(reason="exhausted")))
     return Decision(tuple(events))
 
 
@@ -213,8 +219,6 @@ def _redeliver(state: State | None, command: Redeliver, actor: str) -> Decision:
     if state.debt is None:
         what = "it has no callback_url" if state.callback_url is None else f"it is {state.status}, not at its end"
         raise NothingOwed(id=command.id, reason=what)
-    if state.debt.is_owed and state.debt.due_us == AT_ONCE:
-        return Decision()
     return Decision((("callback.requeued", Requeued(by=command.by, reason=command.reason)),))
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import msgspec
 
 from ledger import ids, messages, times
 from ledger.errors import invalid
-from ledger.events import Attempted, Changed, Created, Fact, Message, Requeued, RunUpdated, Step
+from ledger.events import Attempted, CallbackError, Changed, Created, Fact, Message, Requeued, RunUpdated, Step
 from ledger.scalars import DURATION_MAX_NS, NAME_SIZE_MAX, TAGS_MAX, TIMEOUT_MAX_S, TOKENS_MAX, URL_SIZE_MAX
 
 _STEP_TEXTS = (
@@ -51,6 +53,8 @@ def _check_attempt(attempt: Attempted) -> None:
     _check_duration(attempt.duration_ns, "duration_ns")
     if attempt.status_code is not None and not 100 <= attempt.status_code <= 999:
         raise invalid("status_code", "is none of HTTP", "100 to 999")
+    if attempt.error is None and (attempt.status_code is None or attempt.status_code // 100 != 2):
+        raise invalid("error", "may be missing only where the answer was a 2xx", list(get_args(CallbackError)))
     if attempt.due_us is not None:
         times.check_range(attempt.due_us, "due_us")
 

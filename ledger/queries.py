@@ -77,14 +77,13 @@ def read_head(connection: Any) -> Head:
 
 def streams_of(connection: Any, ids: list[str], without: Collection[str] = ()) -> dict[str, list[Recorded]]:
     """Return all events of several streams, in order, but those of the types ``without``."""
-    others = ", ".join(f"'{name}'" for name in sorted(without))
-    other = f"AND type NOT IN ({others}) " if others else ""
+    other = f"AND type NOT IN ({','.join('?' * len(without))}) " if without else ""
     found: dict[str, list[Recorded]] = {}
     for start in range(0, len(ids), IN_MAX):
         part = ids[start : start + IN_MAX]
         marks = ",".join("?" * len(part))
         sql = f"SELECT {COLUMNS} FROM events WHERE stream IN ({marks}) {other}ORDER BY stream, version"
-        for row in connection.execute(sql, part):
+        for row in connection.execute(sql, [*part, *without]):
             found.setdefault(row[1], []).append(Recorded(*row))
     return found
 

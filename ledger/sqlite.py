@@ -178,7 +178,7 @@ class SqliteStore:
         if self._writer is None:
             return False
         if name not in self._leases:
-            handle = database.lock(self.path.with_name(f"{self.path.name}.{name}"))
+            handle = database.lock(self.path, name)
             if handle is None:
                 return False
             self._leases.add(name)

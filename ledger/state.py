@@ -168,7 +168,7 @@ def _end(state: State, event: Recorded, fact: Fact | None) -> None:
         state.stop_reason = "cancelled"
     if state.duration_ns is None and state.running_us is not None:
         state.duration_ns = min((state.effective_us - state.running_us) * 1000, INT64_MAX)
-    if state.callback_url is not None:
+    if state.callback_url is not None and state.erased_position is None:
         state.debt = callbacks.owe(event)
     _change(state, event, fact)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ledger import engine
+from ledger import callbacks, engine
 from ledger.events import TYPES, Recorded, TypeInfo
 from ledger.leaf import leaf_hash
 from ledger.merkle import Frontier
@@ -49,6 +49,8 @@ class Verifier:
         self.frontier = Frontier()
         self.recorded_us = 0
         self._streams: dict[str, tuple[int, str | None, str]] = {}
+        self._callbacks: dict[str, str] = {}
+        """What became of the callbacks of those streams that may have one."""
 
     def feed(self, rows: Iterable[tuple[Any, ...]]) -> None:
         """Check rows of ``COLUMNS`` and the stored leaf hash."""
@@ -99,6 +101,10 @@ class Verifier:
             if status not in LEGAL[info.kind] or info.status not in LEGAL[info.kind][status]:
                 self._tell(event.position, f"{event.stream} went from {status or 'nothing'} to {info.status}")
             status = info.status
+            if status == "created" and callbacks.may_name(event.data):
+                self._callbacks[event.stream] = "waiting"
+            elif status in TERMINAL and event.stream in self._callbacks:
+                self._callbacks[event.stream] = "owed"
         elif info.kind != "access":
             status = self._check_other(event, info, status)
         self._streams[event.stream] = (event.version, status, first_kind)
@@ -107,13 +113,26 @@ class Verifier:
         if status is None:
             self._tell(event.position, f"{event.type} of {event.stream} stands before its creation")
         elif info.kind == "callback":
-            if status != "deleted" and status not in TERMINAL:
-                self._tell(event.position, f"{event.type} of {event.stream} stands before its end")
+            self._check_callback(event, info.verb)
         elif status == "deleted" and info.verb != "erased":
             self._tell(event.position, f"{event.type} of {event.stream} stands after its deletion")
         if info.verb == "erased":
             self.unexplained.pop(event.stream, None)
+            self._callbacks.pop(event.stream, None)
         return "deleted" if info.verb == "deleted" else status
+
+    def _check_callback(self, event: Recorded, verb: str) -> None:
+        found = self._callbacks.get(event.stream)
+        if found is None:
+            self._tell(event.position, f"{event.type} of {event.stream}, which has no callback")
+        elif found == "waiting":
+            self._tell(event.position, f"{event.type} of {event.stream} stands before its end")
+        elif verb == "requeued":
+            self._callbacks[event.stream] = "owed"
+        elif verb != "attempted":
+            if found != "owed":
+                self._tell(event.position, f"{event.type} of {event.stream}, whose callback was {found} already")
+            self._callbacks[event.stream] = verb
 
     def _tell(self, position: int, problem: str) -> None:
         if len(self.problems) < PROBLEMS_MAX:

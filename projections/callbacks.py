@@ -73,7 +73,7 @@ def evolve(callback: Callback | None, event: Recorded) -> Callback | None:
 
 
 def _create(event: Recorded) -> Callback | None:
-    if event.data is None or b'"callback_url"' not in event.data:  # most name none, and need not be decoded
+    if not callbacks.may_name(event.data):
         return None
     fact = upcast.fact(event)
     if not isinstance(fact, Created) or fact.callback_url is None:
@@ -124,10 +124,11 @@ class CallbacksProjection(Within):
         """See ``Projection.apply``."""
         _recall(db, table, events, memory)
         changed: dict[str, Callback] = {}
+        erased: dict[str, None] = {}
         for event in events:
             stream = event.stream
             if event.type in _ERASURES:
-                db.execute(f"DELETE FROM {table} WHERE id = ?", (stream,))
+                erased[stream] = None
                 memory.pop(stream, None)
                 changed.pop(stream, None)
                 continue
@@ -135,15 +136,17 @@ class CallbacksProjection(Within):
             if callback is not None:
                 memory[stream] = changed[stream] = callback
         _write(db, table, changed.values())
+        db.executemany(f"DELETE FROM {table} WHERE id = ?", [(stream,) for stream in erased])
         if len(memory) > STATES_MAX:
             for stream in list(islice(memory, len(memory) // 2)):
                 del memory[stream]
-        return list(changed)
+        return [*changed, *erased]
 
 
 def _recall(db: Any, table: str, events: Sequence[Recorded], memory: Memory) -> None:
     """Read back the callbacks that the events go on with; most resources have none, and many ledgers none at all."""
-    names = {event.stream for event in events if event.type not in _BIRTHS and event.stream not in memory}
+    born = {event.stream for event in events if event.type in _BIRTHS}
+    names = {event.stream for event in events if event.stream not in memory} - born
     if not names or db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None:
         return
     wanted = list(names)

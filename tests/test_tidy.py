@@ -26,7 +26,7 @@ MAY_IMPORT = {
 
 PURE = (
     *(f"ledger/{name}.py" for name in ("errors", "ids", "events", "upcast", "transitions", "state", "decider")),
-    *(f"ledger/{name}.py" for name in ("cloudevents", "merkle")),
+    *(f"ledger/{name}.py" for name in ("callbacks", "cloudevents", "merkle")),
     "ledger/formats/*.py",
     *(f"projections/{name}.py" for name in ("course", "forensics", "spans", "toolcalls", "trace")),
 )

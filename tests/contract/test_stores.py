@@ -7,8 +7,9 @@ import pytest
 
 from ledger.commands import Context
 from ledger.decider import Change
-from ledger.errors import IdempotencyConflict, InvalidTransition, VersionMismatch
-from tests.ledger.engines import ME, create, log_of, scramble
+from ledger.errors import IdempotencyConflict, InvalidTransition, StoreFailed, VersionMismatch
+from ledger.events import Created, draft
+from tests.ledger.engines import ME, create, failing, log_of, scramble
 from tests.ledger.histories import ACTOR, START_US, Clock, birth, job, leaf_hash, root
 
 NASTY = ["plain", 'quote " backslash \\ slash /', "é ß 漢字 \u2028\u2029 🦉", "\ufeff\uffff", "\x00\x01\t\n\r\x1f\x7f"]
@@ -51,6 +52,10 @@ async def test_what_was_recorded_is_read_back_the_same_by_every_way_of_reading(l
     assert await store.by_key("the key") == log[-1]
     assert await store.by_key("another key") is None
     assert await store.streams([*streams, job(99)]) == streams
+    for without in (["job.created"], {"job.created", "job.pending", "run.created"}, ["job.created' OR '1"]):
+        loud = {each: [event for event in events if event.type not in without] for each, events in streams.items()}
+        found = await store.streams([*streams, job(99)], without)
+        assert found == {each: events for each, events in loud.items() if events}
     assert await store.births([*streams, job(99)]) == {each: events[0].position for each, events in streams.items()}
     longest = max(streams.values(), key=len)
     for after in (0, 1, len(longest)):
@@ -211,6 +216,80 @@ async def test_a_listener_has_an_event_before_its_writer_is_answered(ledger):
     for number in range(5):
         receipt = await ledger.execute(create(job(number)), ME)
         assert heard[-1] == receipt.position
+
+
+# --- what came by imports ---------------------------------------------------------------------------------------------
+
+
+def bringing(*numbers, marks=True, fails=False):
+    """The work that appends a job of each number, from elsewhere where ``marks``, and then perhaps fails."""
+
+    def work(session):
+        first = session.size + 1
+        for number in numbers:
+            fact = Created(**birth("job"))
+            session.append([draft(job(number), "job.created", fact, time=START_US, actor=ACTOR)])
+        if marks:
+            session.mark_imported(first)
+        if fails:
+            raise ValueError("the work failed")
+
+    return work
+
+
+async def marked(ledger):
+    """Every position that is marked, those beyond both ends of the log included."""
+    return await ledger.store.imported(range(-2, (await ledger.store.head()).size + 5))
+
+
+async def test_what_was_imported_is_known_by_its_position_among_all_others(ledger):
+    expected = set()
+    assert await marked(ledger) == expected
+    for at, numbers in enumerate(([1, 2, 3], [4], [5, 6], [7], [8])):
+        is_brought = at % 2 == 0
+        await ledger.submit(bringing(*numbers, marks=is_brought))
+        expected |= set(numbers) if is_brought else set()
+        assert await marked(ledger) == expected
+    assert expected == {1, 2, 3, 5, 6, 8}
+    assert await ledger.store.imported([]) == set()
+    assert await ledger.store.imported([6, 2, 6, 4]) == {2, 6}
+    await ledger.submit(bringing())
+    assert await marked(ledger) == expected
+
+
+async def test_writers_in_one_transaction_with_an_import_are_not_taken_for_it(ledger):
+    works = [
+        bringing(1, marks=False),
+        bringing(2, 3),
+        bringing(4, 5, fails=True),  # and with it its mark
+        bringing(6, marks=False),
+        bringing(7, 8, 9),
+        bringing(10),
+        bringing(11, marks=False),
+        bringing(12, fails=True),
+        bringing(),
+    ]
+    await ledger.store.transact(works, START_US)
+    log = await log_of(ledger)
+    assert [event.stream for event in log] == [job(number) for number in (1, 2, 3, 6, 7, 8, 9, 10, 11)]
+    brought = {event.position for event in log if event.stream in {job(number) for number in (2, 3, 7, 8, 9, 10)}}
+    assert await marked(ledger) == brought == {2, 3, 5, 6, 7, 8}
+
+
+async def test_an_import_whose_commit_failed_marks_nothing_of_what_is_written_instead(ledger):
+    with failing(ledger), pytest.raises(StoreFailed):
+        await ledger.submit(bringing(1, 2))
+    await ledger.submit(bringing(3, 4, marks=False))
+    assert await marked(ledger) == set()
+
+
+async def test_the_lease_of_a_duty_is_held_until_the_store_is_closed(open_ledger):
+    async with open_ledger() as ledger:
+        store = ledger.store
+        assert [store.lease(name) for name in ("a", "b", "a", "b")] == [True] * 4
+    assert [store.lease(name) for name in ("a", "b", "c")] == [False] * 3
+    async with open_ledger() as ledger:
+        assert ledger.store.lease("a")
 
 
 # --- tamper evidence --------------------------------------------------------------------------------------------------

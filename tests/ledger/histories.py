@@ -4,6 +4,8 @@ import json
 from hashlib import sha256
 from typing import Any
 
+import msgspec
+
 from ledger import state
 from ledger.events import Recorded
 
@@ -87,6 +89,22 @@ def life(kind, *verbs, **more):
         time = START_US + version * 1_000_000
         events.append(event(f"{kind}.{name}", data, version=version, time=time, **more))
     return events
+
+
+def recorded(state_events, decision, actor=ACTOR, **more):
+    """The history with the events of a decision behind it."""
+    later = [
+        event(
+            name,
+            msgspec.to_builtins(fact),
+            version=len(state_events) + number,
+            actor=actor,
+            stream=state_events[0].stream if state_events else None,
+            **more,
+        )
+        for number, (name, fact) in enumerate(decision.events, 1)
+    ]
+    return [*state_events, *later]
 
 
 # --- contract 2, Tamper evidence, word for word -----------------------------------------------------------------------

@@ -20,6 +20,7 @@ from tests.ledger.histories import (
     fold,
     id_of,
     life,
+    recorded,
     statuses_of,
     way_to,
 )
@@ -43,15 +44,6 @@ def create(kind, status="created", end=NOTHING, **facts):
 def change(kind, status=None, **more):
     etags = more.pop("etags", None)
     return Change(id=id_of(kind, 1), status=status, facts=Changed(**more), etags=etags)
-
-
-def recorded(state_events, decision, actor=ACTOR):
-    """The history with the events of a decision behind it."""
-    later = [
-        event(name, msgspec.to_builtins(fact), version=len(state_events) + number, actor=actor)
-        for number, (name, fact) in enumerate(decision.events, 1)
-    ]
-    return [*state_events, *later]
 
 
 # --- changes ----------------------------------------------------------------------------------------------------------

@@ -65,11 +65,18 @@ REFUSED = [
     pytest.param("UPDATE checkpoints SET note = ''", id="UPDATE of a checkpoint"),
     pytest.param("DELETE FROM checkpoints", id="DELETE of a checkpoint"),
     pytest.param("DELETE FROM head", id="DELETE of the head"),
+    pytest.param("INSERT OR REPLACE INTO imports VALUES (2, 9)", id="REPLACE of an import"),
+    pytest.param("REPLACE INTO imports VALUES (1, 3)", id="an import over another"),
+    pytest.param("INSERT INTO imports VALUES (3, 4)", id="an import that begins in another"),
+    pytest.param("INSERT INTO imports VALUES (1, 1)", id="an import before another"),
+    pytest.param("UPDATE imports SET last = 4", id="UPDATE of an import"),
+    pytest.param("UPDATE OR REPLACE imports SET first = 1", id="UPDATE OR REPLACE of an import"),
+    pytest.param("DELETE FROM imports", id="DELETE of an import"),
 ]
 
 
 def contents(connection):
-    tables = ("events", "head", "tree", "checkpoints")
+    tables = ("events", "head", "tree", "checkpoints", "imports")
     return {table: connection.execute(f"SELECT * FROM {table}").fetchall() for table in tables}
 
 
@@ -77,10 +84,23 @@ def contents(connection):
 async def test_the_file_itself_refuses_whatever_is_no_append(raw, statement):
     raw.execute("INSERT INTO tree (level, idx, hash) VALUES (8, 0, x'00')")
     raw.execute("INSERT INTO checkpoints (size, made, note) VALUES (1, 1, 'note')")
+    raw.execute("INSERT INTO imports (first, last) VALUES (2, 3)")
     before = contents(raw)
     with pytest.raises(engine.Error, match=r"append-only|never deleted"):
         raw.execute(statement)
     assert contents(raw) == before
+
+
+@pytest.mark.parametrize(("first", "last"), [(4, 3), ("'x'", 4), (4, "NULL"), (4, 4.5)])
+async def test_an_import_has_a_first_and_a_last_position(raw, first, last):
+    with pytest.raises(engine.Error):
+        raw.execute(f"INSERT INTO imports (first, last) VALUES ({first}, {last})")
+
+
+async def test_the_file_takes_one_import_after_another(raw):
+    for first, last in ((1, 1), (2, 3), (4, 4)):
+        raw.execute("INSERT INTO imports (first, last) VALUES (?, ?)", (first, last))
+    assert raw.execute("SELECT * FROM imports").fetchall() == [(1, 1), (2, 3), (4, 4)]
 
 
 async def test_the_file_takes_the_next_event_at_the_next_position(raw):

@@ -5,18 +5,20 @@ import contextlib
 import random
 from hashlib import sha256
 
+import msgspec
 import pytest
 
 from ledger import Ledger, engine
 from ledger.commands import Context
 from ledger.decider import Change, Delete
-from ledger.events import Changed
+from ledger.events import CALLBACK_TYPES, Changed
 from ledger.leaf import leaf_hash
 from ledger.merkle import Frontier
 from ledger.verify import PROBLEMS_MAX, verify
 from tests.ledger import histories
 from tests.ledger.engines import ME, create, log_of, scramble
 from tests.ledger.histories import START_US, Clock, event, job, run
+from tests.projections.random_histories import History
 
 COLUMNS = "position, stream, version, type, schema, time, recorded, actor, key, correlation, data, salt, digest"
 LAST = 10  # the version of job 99
@@ -263,10 +265,10 @@ def written(raw, *events):
 
 
 def forged(*rows):
-    """Events behind the clean ones: (type, stream, version)."""
+    """Events behind the clean ones: (type, stream, version), and perhaps data."""
     return [
-        event(name, stream=stream, version=version, position=SIZE + at, time=START_US + 10**9 + at)
-        for at, (name, stream, version) in enumerate(rows, 1)
+        event(name, *data, stream=stream, version=version, position=SIZE + at, time=START_US + 10**9 + at)
+        for at, (name, stream, version, *data) in enumerate(rows, 1)
     ]
 
 
@@ -310,6 +312,77 @@ def test_an_illegal_history_with_valid_hashes_is_told_at_its_position(raw, rows,
 def test_a_legal_history_is_not_taken_for_a_forged_one(raw, rows):
     written(raw, *forged(*rows))
     assert first_bad(raw) is None
+
+
+HOOKED = {"user_id": "u", "callback_url": "https://receiver.example/"}
+ESCAPED = rb'{"user_id":"u","c\u0061llback_url":"https://receiver.example/"}'
+
+
+def called_back(*verbs, end="failed", born=HOOKED):
+    """A run that ended, unless ``end`` is None, and events of its callback or (with a dot) others behind it."""
+    names = ["run.created", *([f"run.{end}"] if end else []), *verbs]
+    names = [name if "." in name else f"callback.{name}" for name in names]
+    rows = [(name, run(7), version) for version, name in enumerate(names, 1)]
+    return [(*rows[0], born), *rows[1:]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        pytest.param([("callback.attempted", run(7), 1)], "before its creation", id="before the creation"),
+        pytest.param(called_back("attempted", end=None), "before its end", id="before the end"),
+        pytest.param(called_back("delivered", end="running"), "before its end", id="delivered while running"),
+        pytest.param(
+            called_back("run.deleted", "abandoned", end=None), "before its end", id="of what was deleted unended"
+        ),
+        pytest.param(called_back("attempted", born={"user_id": "u"}), "which has no callback", id="never asked for"),
+        pytest.param(called_back("delivered", "delivered"), "delivered already", id="delivered twice"),
+        pytest.param(called_back("delivered", "abandoned"), "delivered already", id="abandoned after delivery"),
+        pytest.param(
+            called_back("attempted", "abandoned", "attempted", "delivered"), "abandoned already", id="after giving up"
+        ),
+        pytest.param(
+            called_back("delivered", "requeued", "delivered", "abandoned"), "delivered already", id="once for each"
+        ),
+        pytest.param(called_back("run.erased", "attempted"), "which has no callback", id="after the erasure"),
+        pytest.param(
+            [("callback.requeued", histories.id_of("token", 1), 2)], "before its creation", id="in a token's stream"
+        ),
+    ],
+)
+def test_an_event_of_a_callback_that_nothing_owed_is_told_at_its_position(raw, rows, problem):
+    written(raw, *forged(*rows))
+    (told,) = verify(raw).problems
+    assert (told.position, problem in told.problem) == (SIZE + len(rows), True), told
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        pytest.param(called_back("attempted", "attempted", "abandoned", "attempted"), id="given up"),
+        pytest.param(called_back("attempted", "delivered", "requeued", "attempted", "delivered"), id="sent again"),
+        pytest.param(called_back("requeued", "requeued", "abandoned", "requeued"), id="queued again and again"),
+        pytest.param(called_back("run.deleted", "attempted", "delivered"), id="after the deletion"),
+        pytest.param(called_back("attempted", "run.updated", "delivered", "run.erased"), id="among other events"),
+    ],
+)
+def test_a_legal_history_of_a_callback_is_not_taken_for_a_forged_one(raw, rows):
+    written(raw, *forged(*rows))
+    assert verify(raw).problems == []
+
+
+def test_a_callback_whose_name_was_written_with_escapes_is_one(raw):
+    born, *rest = forged(*called_back("attempted", "delivered"))
+    written(raw, msgspec.structs.replace(born, data=ESCAPED), *rest)
+    assert verify(raw).problems == []
+
+
+def test_a_callback_of_what_was_erased_since_is_no_problem(raw):
+    written(raw, *forged(*called_back("attempted", "delivered", "run.erased")))
+    for version in range(1, 5):
+        blank(raw, SIZE + version)
+    verdict = verify(raw)
+    assert (verdict.problems, verdict.erased) == ([], 4)
 
 
 def test_an_event_recorded_before_the_one_before_it_is_told(raw):
@@ -360,3 +433,12 @@ async def test_what_the_rules_let_through_verifies(tmp_path):
             await ledger.execute(Delete(id=run(50)), ME)
         with contextlib.closing(engine.connect(path, read_only=True)) as connection:
             assert verify(connection).problems == []
+
+
+async def test_what_the_rules_let_through_of_callbacks_verifies(tmp_path):
+    async with Ledger.open(tmp_path / "ledger.db") as ledger:
+        await History(5).extend(ledger, 800)
+        names = {found.type for found in await log_of(ledger)}
+    with contextlib.closing(engine.connect(tmp_path / "ledger.db", read_only=True)) as connection:
+        assert verify(connection).problems == []
+    assert names > CALLBACK_TYPES

@@ -1,0 +1,134 @@
+"""Files of format 1, from before imports were marked: read as they are, and brought up to date by whoever writes."""
+
+import asyncio
+import contextlib
+from hashlib import sha256
+from importlib import resources
+
+import pytest
+
+from ledger import Ledger, archive, database, engine
+from ledger.database import APPLICATION_ID, FORMAT
+from ledger.decider import Change
+from ledger.sqlite import SqliteStore
+from ledger.verify import verify
+from tests.ledger.engines import ME, create, log_of, scramble
+from tests.ledger.histories import Clock, job
+
+COPIED = ("ledger", "events", "head", "tree", "checkpoints")
+
+
+@pytest.fixture
+async def newer(tmp_path):
+    """A ledger of today's format with some history."""
+    path = tmp_path / "newer.db"
+    async with Ledger.open(path, clock=Clock(), name="of old") as ledger:
+        await scramble(ledger, seed=4, rounds=20)
+        await ledger.execute(create(job(50), "pending"), ME)
+    return path
+
+
+@pytest.fixture
+def old(newer, tmp_path):
+    """The same as a file of format 1: today's schema without its table of imports is what format 1 was."""
+    path = tmp_path / "old.db"
+    with contextlib.closing(engine.connect(path, read_only=False)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.executescript(resources.files("ledger").joinpath("schema.sql").read_text("utf-8"))
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        connection.execute("ATTACH ? AS newer", (str(newer),))
+        for table in COPIED:
+            connection.execute(f"INSERT INTO {table} SELECT * FROM newer.{table} ORDER BY 1")
+    assert (format_of(path), has_imports(path)) == (1, False)
+    return path
+
+
+def ask(path, question):
+    with contextlib.closing(engine.connect(path, read_only=True)) as connection:
+        return connection.execute(question).fetchall()
+
+
+def format_of(path):
+    return ask(path, "PRAGMA user_version")[0][0]
+
+
+def has_imports(path):
+    return bool(ask(path, "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'imports'"))
+
+
+def schema(path):
+    return sorted(ask(path, "SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL"))
+
+
+async def test_a_file_of_format_1_is_brought_up_to_date_and_keeps_all_that_it_holds(newer, old):
+    before = {table: ask(old, f"SELECT * FROM {table}") for table in COPIED}
+    assert len(before["events"]) > 20
+    async with Ledger.open(old, clock=Clock()) as ledger:
+        assert (ledger.name, ledger.size) == ("of old", len(before["events"]))
+        assert {table: ask(old, f"SELECT * FROM {table}") for table in COPIED} == before
+        assert await ledger.store.imported(range(1, ledger.size + 1)) == set()
+    assert (format_of(old), FORMAT) == (2, 2)
+    assert schema(old) == schema(newer)
+
+
+async def test_a_file_of_format_1_goes_on_and_takes_imports(newer, old):
+    async with Ledger.open(newer, clock=Clock()) as ledger:
+        await ledger.execute(Change(id=job(50), status="running"), ME)
+        lines = [line async for part in archive.dump(ledger.store) for line in part]
+    async with Ledger.open(old, clock=Clock()) as ledger:
+        size = ledger.size
+        (outcome,) = [part async for part in archive.load(ledger, lines, "jobledger", "export")]
+        assert (outcome.appended, outcome.duplicate) == (1, size)
+        assert (await ledger.state(job(50))).status == "running"
+        assert await ledger.store.imported(range(1, size + 2)) == {size + 1}
+        log = await log_of(ledger)
+    with contextlib.closing(engine.connect(old, read_only=True)) as connection:
+        verdict = verify(connection)
+    assert (verdict.problems, verdict.size) == ([], len(log))
+
+
+async def test_a_file_of_format_1_is_read_as_it_is_and_nothing_in_it_was_imported(newer, old):
+    digest = sha256(old.read_bytes()).hexdigest()
+    async with Ledger.open(old, read_only=True) as ledger, Ledger.open(newer, read_only=True) as same:
+        assert await log_of(ledger) == await log_of(same)
+        assert await ledger.store.imported(range(1, ledger.size + 1)) == set()
+        assert ledger.store.lease("callbacks") is False
+    assert (format_of(old), sha256(old.read_bytes()).hexdigest()) == (1, digest)
+
+
+async def test_a_reader_that_was_there_before_sees_what_is_imported_afterwards(newer, old):
+    async with Ledger.open(newer, clock=Clock()) as ledger:
+        await ledger.execute(Change(id=job(50), status="running"), ME)
+        lines = [line async for part in archive.dump(ledger.store) for line in part]
+    reader = await SqliteStore.open(old, read_only=True)
+    size = (await reader.head()).size
+    assert await reader.imported([size + 1]) == set()
+    async with Ledger.open(old, clock=Clock()) as ledger:
+        assert [part.appended async for part in archive.load(ledger, lines, "jobledger", "export")] == [1]
+        assert await reader.imported([size, size + 1]) == {size + 1}
+    await reader.close()
+
+
+async def test_of_several_who_open_a_file_of_format_1_at_once_each_finds_it_up_to_date(old):
+    stores = await asyncio.gather(*(SqliteStore.open(old) for _ in range(4)))
+    assert [await store.imported([1]) for store in stores] == [set()] * 4
+    for store in stores:
+        await store.close()
+    assert (format_of(old), has_imports(old)) == (2, True)
+
+
+async def test_an_update_that_fails_leaves_a_file_of_format_1(old, monkeypatch):
+    run_script = database._run_script
+
+    def fail_behind(connection, name):
+        run_script(connection, name)
+        raise RuntimeError("power cut")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "_run_script", fail_behind)
+        with pytest.raises(RuntimeError, match="power cut"):
+            await SqliteStore.open(old)
+    assert (format_of(old), has_imports(old)) == (1, False)
+    async with Ledger.open(old) as ledger:
+        assert await ledger.store.imported([1]) == set()
