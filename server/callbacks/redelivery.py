@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from ledger.commands import Context, Plan, Receipt
-from ledger.decider import Abandon, Command, Redeliver
-from ledger.events import QUIET
+from ledger.decider import Redeliver
 from ledger.ledger import Ledger
 from ledger.session import Session
-from ledger.state import State, fold
-from ledger.store import Store
-from server.callbacks.history import settled
+from ledger.state import State
 
 BATCH: Final = 500
 """Callbacks that are owed anew in one transaction, a few milliseconds; other writers get in between."""
@@ -21,25 +18,13 @@ BATCH: Final = 500
 async def redeliver(
     ledger: Ledger, ids: Sequence[str], context: Context, *, by: str | None = None, reason: str | None = None
 ) -> Receipt:
-    """Owe callbacks anew, at once: all of them or none. What is owed at once already stays as it is.
+    """Owe callbacks anew, at once, whatever became of them: all of them or none.
 
     Raises ``NothingOwed`` where the job or run has not ended or has no callback, ``NotFound``, ``Erased``, and what
     ``Ledger.execute_plan`` raises.
     """
-    commands: list[Command] = [*await _given_up(ledger.store, ids)]
-    commands += [Redeliver(id=id, by=by, reason=reason) for id in ids]
+    commands = [Redeliver(id=id, by=by, reason=reason) for id in ids]
     return await ledger.execute_plan(lambda _session: commands, context, streams=ids)
-
-
-async def _given_up(store: Store, ids: Collection[str]) -> list[Abandon]:
-    """Return what puts on record that imported debts were given up: to the rules alone they are owed at once."""
-    found = []
-    for id, events in (await store.streams(ids, QUIET)).items():
-        state = fold(events)
-        debt = None if state is None or state.deleted_us is not None else state.debt
-        if debt is not None and debt.is_owed and not (await settled(store, debt)).is_owed:
-            found.append(Abandon(id=id, owed_position=debt.owed_position, reason="imported"))
-    return found
 
 
 async def redeliver_abandoned(

@@ -147,11 +147,9 @@ def owe(db: Path, wanted: Sequence[str], reason: str | None, *, as_json: bool) -
     async def work() -> int:
         async with _open(db) as ledger:
             receipt = await redeliver(ledger, wanted, Context(actor=SYSTEM_USER), reason=reason)
-            return sum(event.type == "callback.requeued" for event in receipt.events)
+            return len(receipt.events)
 
-    count = run(work())
-    kept = len(wanted) - count
-    _say_owed(count, f" {kept:,} were owed at once already." if kept else "", as_json)
+    _say_owed(run(work()), as_json)
 
 
 def owe_abandoned(db: Path, since: str | None, reason: str | None, *, as_json: bool) -> None:
@@ -164,7 +162,7 @@ def owe_abandoned(db: Path, since: str | None, reason: str | None, *, as_json: b
             context = Context(actor=SYSTEM_USER)
             return await redeliver_abandoned(ledger, lost, context, since_us=since_us, reason=reason)
 
-    _say_owed(run(work()), "", as_json)
+    _say_owed(run(work()), as_json)
 
 
 def _open(db: Path) -> Ledger:
@@ -173,8 +171,8 @@ def _open(db: Path) -> Ledger:
     return Ledger.open(db)
 
 
-def _say_owed(count: int, more: str, as_json: bool) -> None:
+def _say_owed(count: int, as_json: bool) -> None:
     if as_json:
         say_json({"requeued": count})
     else:
-        click.echo(f"{count:,} owed anew.{more}{f' {SENT_BY}' if count else ''}")
+        click.echo(f"{count:,} owed anew.{f' {SENT_BY}' if count else ''}")

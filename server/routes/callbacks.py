@@ -36,12 +36,12 @@ async def callback_run(exchange: Exchange, run_id: str) -> web.Response:
 
 
 async def redeliver_job(exchange: Exchange, job_id: str) -> web.Response:
-    """Owe the callback of a job that has ended anew, at once; nothing changes where it is owed at once already."""
+    """Owe the callback of a job that has ended anew, at once, whatever became of it."""
     return await _redeliver(exchange, JOB, job_id)
 
 
 async def redeliver_run(exchange: Exchange, run_id: str) -> web.Response:
-    """Owe the callback of a run that has ended anew, at once; nothing changes where it is owed at once already."""
+    """Owe the callback of a run that has ended anew, at once, whatever became of it."""
     return await _redeliver(exchange, RUN, run_id)
 
 
