@@ -91,7 +91,7 @@ class Verifier:
         version, status, first_kind = self._streams.get(event.stream, (0, None, kind))
         if event.version != version + 1:
             self._tell(event.position, f"version {event.version} of {event.stream} follows version {version}")
-        if kind == "callback" and version:
+        if kind == "callback":  # it stands in the stream of what owes it
             kind = first_kind
         if kind != first_kind:
             self._tell(event.position, f"an event of a {kind} in the stream of a {first_kind}")

@@ -379,6 +379,13 @@ def test_the_reason_of_a_redelivery_is_one_short_line(reason):
         limits.check(Requeued(reason=reason))
 
 
+@pytest.mark.parametrize("settlement", [OK, GONE], ids=["delivered", "abandoned"])
+def test_an_attempt_that_is_brought_after_the_end_of_it_makes_nothing_due(settlement):
+    late = {"number": 2, "duration_ns": 1, "error": "timeout", "due_us": LATER_US}
+    debt = fold(given(settlement, ("callback.attempted", late))).debt
+    assert (debt.is_owed, debt.due_us, debt.attempts) == (False, None, 2)
+
+
 # --- every order ------------------------------------------------------------------------------------------------------
 
 DEPTH = 5

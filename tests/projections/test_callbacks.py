@@ -179,6 +179,14 @@ async def test_an_erased_callback_stays_gone_when_its_data_is_and_the_views_are_
     assert ask(path, "SELECT count(*) FROM runs") == [(1,)]
 
 
+async def test_an_erasure_in_the_batch_of_what_it_erases_is_told_once_and_leaves_no_row(ledger, engine, path):
+    changes = []
+    engine.on_changed = lambda changed: changes.append(changed.get("callbacks"))
+    await lived(ledger, [END, FAILED, ERASURE])
+    await engine.catch_up()
+    assert (changes, rows(path)) == ([[RUN]], [])
+
+
 async def test_an_erasure_is_told_like_any_other_change(ledger, engine):
     changes = []
     engine.on_changed = lambda changed: changes.append(changed.get("callbacks"))
