@@ -15,7 +15,7 @@ from ledger.callbacks import Debt
 from ledger.commands import Context, Receipt, single
 from ledger.decider import Abandon, Command, Report
 from ledger.errors import InvalidInput, LedgerError, StoreClosed
-from ledger.events import QUIET, AbandonReason, Recorded
+from ledger.events import QUIET, AbandonReason, CallbackError, Recorded
 from ledger.ids import SYSTEM_USER
 from ledger.ledger import Ledger
 from server.callbacks import addresses, payload
@@ -36,6 +36,7 @@ class Result(NamedTuple):
 
     is_good: bool | None = None
     receipt: Receipt | None = None
+    error: CallbackError | None = None
 
 
 class Delivery:
@@ -75,7 +76,8 @@ class Delivery:
         self._metrics.attempted(outcome)
         if receipt is not None and receipt.state is not None and receipt.state.debt is not None:
             self._tell(ready, events, outcome, receipt.state.debt)
-        return Result(None if outcome.error == "interrupted" else outcome.error in (None, "gone"), receipt)
+        is_good = None if outcome.error == "interrupted" else outcome.error in (None, "gone")
+        return Result(is_good, receipt, outcome.error)
 
     async def give_up(self, ready: Ready, reason: AbandonReason) -> Result:
         """Record that a callback will not be sent."""
@@ -148,7 +150,7 @@ class Delivery:
         if debt.status == "delivered":
             owed = next(event for event in events if event.position == ready.owed_position)
             self._metrics.delivered((self._ledger.clock() - owed.recorded) / 1e6)
-            if debt.tries > 1 or debt.owed_position != debt.ended_position:
+            if debt.tries > 1 or any(event.type == "callback.abandoned" for event in events):
                 self._metrics.recovered.inc()
                 log.info("callback.recovered", id=ready.id, attempts=debt.attempts)
         elif debt.status == "abandoned":
