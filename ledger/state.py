@@ -14,7 +14,6 @@ import msgspec
 from ledger import callbacks, upcast
 from ledger.callbacks import Debt
 from ledger.events import (
-    CALLBACK_TYPES,
     NOTHING,
     QUIET,
     TYPES,
@@ -122,7 +121,7 @@ def evolve(state: State | None, event: Recorded, fact: Fact | None) -> State | N
     state.etag = event.version
     state.changed_us = time_us
     state.changed_position = event.position
-    if event.type not in CALLBACK_TYPES:  # who changed a job is not hidden by what tells of it
+    if apply is not _call_back:  # who changed a job is not hidden by what tells of it
         state.updated_by = event.actor
     if status is not None:
         state.status = status

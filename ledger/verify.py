@@ -17,6 +17,8 @@ from ledger.transitions import LEGAL, TERMINAL
 PROBLEMS_MAX = 100
 """Problems that are told; a damaged file can have millions."""
 BATCH = 10_000
+_DELETED = ("deleted", "deleted after its end")
+"""What stands for the status of what was deleted, by whether it had ended."""
 Progress = Callable[[int, int], None]
 
 
@@ -50,7 +52,7 @@ class Verifier:
         self.recorded_us = 0
         self._streams: dict[str, tuple[int, str | None, str]] = {}
         self._callbacks: dict[str, str] = {}
-        """What became of the callbacks of those streams that may have one."""
+        """What became of the callbacks of those streams that may have one: owed from the end on."""
 
     def feed(self, rows: Iterable[tuple[Any, ...]]) -> None:
         """Check rows of ``COLUMNS`` and the stored leaf hash."""
@@ -91,9 +93,7 @@ class Verifier:
         version, status, first_kind = self._streams.get(event.stream, (0, None, kind))
         if event.version != version + 1:
             self._tell(event.position, f"version {event.version} of {event.stream} follows version {version}")
-        if kind == "callback":  # it stands in the stream of what owes it
-            kind = first_kind
-        if kind != first_kind:
+        if kind not in (first_kind, "callback"):  # events of a callback stand in the stream of what owes it
             self._tell(event.position, f"an event of a {kind} in the stream of a {first_kind}")
         if info is None:
             self._tell(event.position, f"type '{event.type}' is unknown to this program")
@@ -102,8 +102,6 @@ class Verifier:
                 self._tell(event.position, f"{event.stream} went from {status or 'nothing'} to {info.status}")
             status = info.status
             if status == "created" and callbacks.may_name(event.data):
-                self._callbacks[event.stream] = "waiting"
-            elif status in TERMINAL and event.stream in self._callbacks:
                 self._callbacks[event.stream] = "owed"
         elif info.kind != "access":
             status = self._check_other(event, info, status)
@@ -113,19 +111,21 @@ class Verifier:
         if status is None:
             self._tell(event.position, f"{event.type} of {event.stream} stands before its creation")
         elif info.kind == "callback":
-            self._check_callback(event, info.verb)
-        elif status == "deleted" and info.verb != "erased":
+            self._check_callback(event, info.verb, status)
+        elif status in _DELETED and info.verb != "erased":
             self._tell(event.position, f"{event.type} of {event.stream} stands after its deletion")
         if info.verb == "erased":
             self.unexplained.pop(event.stream, None)
             self._callbacks.pop(event.stream, None)
-        return "deleted" if info.verb == "deleted" else status
+        if info.verb == "deleted":
+            return _DELETED[status in TERMINAL]
+        return status
 
-    def _check_callback(self, event: Recorded, verb: str) -> None:
+    def _check_callback(self, event: Recorded, verb: str, status: str) -> None:
         found = self._callbacks.get(event.stream)
         if found is None:
             self._tell(event.position, f"{event.type} of {event.stream}, which has no callback")
-        elif found == "waiting":
+        elif status not in TERMINAL and status != _DELETED[True]:
             self._tell(event.position, f"{event.type} of {event.stream} stands before its end")
         elif verb == "requeued":
             self._callbacks[event.stream] = "owed"

@@ -122,7 +122,11 @@ class CallbacksProjection(Within):
         births: Mapping[str, int] | None = None,
     ) -> list[str]:
         """See ``Projection.apply``."""
-        _recall(db, table, events, memory)
+        born = {event.stream: event for event in events if event.type in _BIRTHS}
+        is_new = any(callbacks.may_name(event.data) for event in born.values())
+        if not is_new and not memory and db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None:
+            return []  # many ledgers have no callback at all
+        _recall(db, table, {event.stream for event in events} - born.keys() - memory.keys(), memory)
         changed: dict[str, Callback] = {}
         erased: dict[str, None] = {}
         for event in events:
@@ -143,13 +147,9 @@ class CallbacksProjection(Within):
         return [*changed, *erased]
 
 
-def _recall(db: Any, table: str, events: Sequence[Recorded], memory: Memory) -> None:
-    """Read back the callbacks that the events go on with; most resources have none, and many ledgers none at all."""
-    born = {event.stream for event in events if event.type in _BIRTHS}
-    names = {event.stream for event in events if event.stream not in memory} - born
-    if not names or db.execute(f"SELECT 1 FROM {table} LIMIT 1").fetchone() is None:
-        return
-    wanted = list(names)
+def _recall(db: Any, table: str, streams: Iterable[str], memory: Memory) -> None:
+    """Read back the callbacks of streams; most have none."""
+    wanted = list(streams)
     for start in range(0, len(wanted), IN_MAX):
         part = wanted[start : start + IN_MAX]
         marks = ",".join("?" * len(part))
