@@ -137,7 +137,7 @@ class Engine:
     async def _run(self) -> None:
         while True:
             try:
-                if not await self.beat():
+                if self.position >= self._ledger.size or not await self.beat():
                     await self._ledger.wait_beyond(self.position)
             except (LedgerError, sqlite.Error) as error:
                 self.fault = str(error)
