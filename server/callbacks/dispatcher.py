@@ -44,12 +44,21 @@ STOP_GRACE_S: Final = 3.0
 """How long a stop waits for attempts under way; those that are cut off then are recorded as interrupted."""
 
 _FOUND = "id, url, receiver, owed_position, attempts"
-_SEARCH = f"""
-SELECT {_FOUND} FROM (
-    SELECT {_FOUND}, due_us, row_number() OVER (PARTITION BY receiver ORDER BY due_us, position) AS place
-    FROM callbacks WHERE due_us <= :now
-) WHERE place <= :each ORDER BY place, due_us LIMIT :limit
-"""  # noqa: S608 - put together from names of our own
+_SEARCH = """
+WITH RECURSIVE owing (receiver) AS (
+    SELECT min(receiver) FROM callbacks
+    WHERE due_us IS NOT NULL AND EXISTS (SELECT 1 FROM callbacks WHERE due_us <= :now)
+    UNION ALL
+    SELECT (SELECT min(receiver) FROM callbacks WHERE due_us IS NOT NULL AND receiver > owing.receiver)
+    FROM owing WHERE receiver IS NOT NULL
+)
+SELECT id, url, callbacks.receiver, owed_position, attempts FROM owing CROSS JOIN callbacks ON position IN (
+    SELECT position FROM callbacks WHERE receiver = owing.receiver AND due_us <= :now
+    ORDER BY due_us, position LIMIT :each
+) ORDER BY row_number() OVER (PARTITION BY callbacks.receiver ORDER BY due_us, position), due_us LIMIT :limit
+"""
+"""The first few of each receiver, which the index gives from receiver to receiver: however many one is owed, the search
+looks at no more of them."""
 _UPCOMING = "SELECT due_us FROM callbacks WHERE due_us > :now ORDER BY due_us LIMIT 1"
 
 log = structlog.get_logger("callbacks")
