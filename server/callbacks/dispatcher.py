@@ -27,8 +27,8 @@ LEASE: Final = "callbacks"
 """What the lease of a dispatcher is called; the lock file beside the ledger has it as its ending."""
 INTERVAL_S: Final = 1.0
 """Longest wait between two beats: what is due for another attempt is late by no more."""
-RATE_INTERVAL_S: Final = 0.02
-"""Wait between two beats while only the rate of failing receivers holds attempts back."""
+SEARCH_INTERVAL_S: Final = 0.02
+"""Least wait between two searches, while they find what was not in hand."""
 READY_MAX: Final = 20_000
 """Debts in memory that wait for their turn, about 500 bytes each; what is beyond them waits in the views."""
 EACH_MAX: Final = 128
@@ -120,7 +120,7 @@ class Dispatcher:
         await self._take(await self._due_of_news(now_us))
         wait_s = min(await self._search(now_us), await self._until_next(now_us))
         self._start()
-        return RATE_INTERVAL_S if self._lanes.waits_for_rate else wait_s
+        return self._lanes.rate_wait_s(self._loop.time()) if self._lanes.waits_for_rate else wait_s
 
     def _has_lease(self) -> bool:
         """Take the lease, or find that this server has it: only then it sends."""
@@ -152,7 +152,7 @@ class Dispatcher:
         taken = await self._take([Ready(*row) for row in rows])
         now_s = self._loop.time()
         # While a search finds what was not in hand, there may be more behind it.
-        pause_s = max(SEARCH_SHARE * (now_s - began_s), RATE_INTERVAL_S if taken else INTERVAL_S)
+        pause_s = max(SEARCH_SHARE * (now_s - began_s), SEARCH_INTERVAL_S if taken else INTERVAL_S)
         self._search_at_s = now_s + pause_s
         return pause_s
 

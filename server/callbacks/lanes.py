@@ -31,6 +31,9 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 SLOW_AFTER_S: Final = 0.25
 """From when on an attempt is slow, seconds: a good receiver answers in a fraction of it, from far away too."""
+FAILING_INTERVAL_S: Final = 0.25
+"""Between two turns of failing receivers: what starts together is read and recorded together, at a fraction of the
+cost, and they do not mind."""
 FAILURES_MAX: Final = 8
 """Failures of a host in a row after which all its lanes count as failing: its URLs may be new each time."""
 HOSTS_MAX: Final = 10_000
@@ -98,6 +101,10 @@ class Lanes:
         """Whether something could start but for the rate of failing receivers."""
         return bool(self._turns[True]) and self._allowance < 1 and self._has_room(True)
 
+    def rate_wait_s(self, now_s: float) -> float:
+        """Return how long it is until failing receivers have their turn again."""
+        return max(self._allowed_at_s + FAILING_INTERVAL_S - now_s, 0.0)
+
     def offer(self, ready: Ready) -> None:
         """Take a callback that is due, of which none is ready or under way."""
         host = self._hosts.setdefault(ready.host, _Host())
@@ -109,9 +116,11 @@ class Lanes:
 
     def start(self, now_s: float) -> list[Ready]:
         """Return those that may start now, lanes in turns; each must be told ``ended``."""
-        limits = self._limits
-        gained = (now_s - self._allowed_at_s) * limits.failing_rate
-        self._allowance, self._allowed_at_s = min(max(limits.failing_rate / 10, 1), self._allowance + gained), now_s
+        passed_s = now_s - self._allowed_at_s
+        if passed_s >= FAILING_INTERVAL_S:
+            rate = self._limits.failing_rate
+            self._allowance = min(max(rate * FAILING_INTERVAL_S, 1), self._allowance + passed_s * rate)
+            self._allowed_at_s = now_s
         return [*self._start(False), *self._start(True)]
 
     def _start(self, is_held: bool) -> list[Ready]:

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 
 from server.callbacks import lanes as subject
-from server.callbacks.lanes import FAILURES_MAX, Lanes, Limits, Ready
+from server.callbacks.lanes import FAILING_INTERVAL_S, FAILURES_MAX, Lanes, Limits, Ready
 
 SMALL = Limits(prompt=6, prompt_per_host=2, held=6, held_per_host=3, failing_rate=8.0)
 
@@ -98,28 +98,31 @@ def test_what_is_over_or_unknown_is_not_slow():
 
 
 def test_failing_lanes_start_at_a_bounded_rate_together_and_others_at_once():
-    lanes = Lanes(SMALL)
-    for host in "abc":
+    lanes = Lanes(SMALL)  # 8 a second: 2 in each interval
+    for host in "abcde":
         fail(lanes, f"http://{host}/", first=ord(host) * 100)
     now_s = 2.0**20
     lanes.start(now_s)
-    for host in "abc":
+    for host in "abcde":
         offered(lanes, *(ready(ord(host) * 10 + number, f"http://{host}/") for number in range(9)))
     lanes.offer(ready(1, "http://good/"))
-    first = lanes.start(now_s)
-    assert ids(first) == ["job-1", "job-970"]
+    assert ids(lanes.start(now_s)) == ["job-1", "job-970", "job-980"]
     assert lanes.waits_for_rate
-    assert lanes.start(now_s + 0.0625) == []
-    assert [each.host for each in lanes.start(now_s + 0.125)] == ["http://b"]
-    assert [each.host for each in lanes.start(now_s + 0.25)] == ["http://c"]
+    assert lanes.rate_wait_s(now_s) == FAILING_INTERVAL_S
+    assert lanes.start(now_s + FAILING_INTERVAL_S / 2) == []
+    assert lanes.rate_wait_s(now_s + FAILING_INTERVAL_S) == 0.0
+    assert [each.host for each in lanes.start(now_s + FAILING_INTERVAL_S)] == ["http://c", "http://d"]
+    assert [each.host for each in lanes.start(now_s + 2 * FAILING_INTERVAL_S)] == ["http://e", "http://a"]
 
 
-def test_a_rate_that_was_not_used_is_saved_for_a_tenth_of_a_second_at_most():
+def test_a_rate_that_was_not_used_is_saved_for_one_interval_at_most():
     lanes = Lanes(Limits(failing_rate=50.0))
     fail(lanes, "http://a/")
-    offered(lanes, *(ready(number) for number in range(40)), *(ready(50 + n, "http://a/") for n in range(30)))
+    offered(lanes, *(ready(50 + number, "http://a/") for number in range(30)))
     lanes.start(1e6)
-    assert sum(each.url == "http://a/" for each in lanes.start(1e6 + 60)) <= 5
+    for each in range(50, 62):
+        lanes.ended(f"job-{each}", False)
+    assert len(lanes.start(1e6 + 60)) == int(50 * FAILING_INTERVAL_S)
 
 
 @pytest.mark.parametrize(
