@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+from ledger import ids
 from ledger.events import Attempted, Draft, draft
 from ledger.ids import SYSTEM_USER
 from ledger.ledger import Ledger
@@ -26,17 +25,16 @@ UrlOf = Callable[[int], str | None]
 def jobs(place: Workplace, count: int, url_of: UrlOf, *, ended: bool = True, tried: bool = False) -> Log:
     """Return a new ledger of jobs that have ended, or else are running; its token may read and write.
 
-    Equal counts give equal ids, whatever the URLs. ``tried``: the first attempt of each callback has failed, and its
-    next one is an hour off; without it what is owed is due at once.
+    ``tried``: the first attempt of each callback has failed, and its next one is an hour off; without it what is owed
+    is due at once.
     """
     return asyncio.run(_make(place.fresh(), count, url_of, ended, tried))
 
 
 async def _make(path: Path, count: int, url_of: UrlOf, ended: bool, tried: bool) -> Log:
-    chance = random.Random(20260102)
-    ids = [f"job-{uuid.UUID(int=chance.getrandbits(128), version=4)}" for _ in range(count)]
+    made = [ids.make("job") for _ in range(count)]
     drafts: list[Draft] = []
-    for number, id in enumerate(ids):
+    for number, id in enumerate(made):
         url = url_of(number)
         history = life("job", id, number, START_US + number * 1_000_000, url)
         drafts += history if ended else history[:-1]
@@ -52,7 +50,7 @@ async def _make(path: Path, count: int, url_of: UrlOf, ended: bool, tried: bool)
 
             await ledger.submit(work)
         token, _ = await grant(ledger, user_id=SYSTEM_USER, scopes=["read", "write"], actor=SYSTEM_USER)
-    return Log(path, token, [], ids)
+    return Log(path, token, [], made)
 
 
 def _failed(id: str) -> Draft:

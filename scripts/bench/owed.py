@@ -79,14 +79,19 @@ def run(place: Workplace) -> Iterator[Row]:
 def _rows(place: Workplace, state: State, mine: Side, theirs: Side) -> Iterator[Row]:
     body = place.fresh(".json")
     body.write_bytes(msgspec.json.encode({"status": "running", "metadata": {"task": "nightly", "origin": "bench"}}))
-    jobs = [f"/v1/jobs/{id}" for id in mine.log.jobs]
+    posted = (["/v1/jobs"], ["/v1/jobs"])
+    jobs = tuple([f"/v1/jobs/{id}" for id in side.log.jobs] for side in (mine, theirs))
+    count = place.scale.owed
     for name, paths, sent, connections in (
-        (f"append, {CONNECTIONS} callers", ["/v1/jobs"], body, CONNECTIONS),
-        ("append, one caller", ["/v1/jobs"], body, 1),
-        (f"job, {len(jobs):,} ids", jobs, None, CONNECTIONS),
-        ("list of 100", [LIST], None, CONNECTIONS),
+        (f"append, {CONNECTIONS} callers", posted, body, CONNECTIONS),
+        ("append, one caller", posted, body, 1),
+        (f"job, {count:,} ids", jobs, None, CONNECTIONS),
+        ("list of 100", ([LIST], [LIST]), None, CONNECTIONS),
     ):
-        asking, baseline = (Asking(side.served, paths, body=sent, connections=connections) for side in (mine, theirs))
+        asking, baseline = (
+            Asking(side.served, asked, body=sent, connections=connections)
+            for side, asked in zip((mine, theirs), paths, strict=True)
+        )
         yield _row(place, state, name, mine, asking, baseline)
 
 
