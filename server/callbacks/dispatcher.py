@@ -37,7 +37,7 @@ than a hundred dead receivers to fill the memory, and what ends meanwhile is tol
 NEWS_MAX: Final = 5_000
 """Changed callbacks that are looked up by their ids; when there are more, a search finds them."""
 SEARCH_SHARE: Final = 10
-"""A search is followed by a pause of so many times its duration: with 100,000 receivers that are owed it takes 50 ms."""
+"""A search is followed by a pause of so many times its duration: with 100,000 receivers it takes 50 ms."""
 RELEASE_TIMEOUT_S: Final = 3600.0
 """How long the views may lag before a debt is let go of; the log is asked before anything is sent anyway."""
 STOP_GRACE_S: Final = 3.0
