@@ -79,13 +79,57 @@ def test_a_slow_attempt_leaves_its_place_to_the_next():
 
 
 def test_a_host_that_is_slow_all_over_holds_no_more_places_than_are_its_own():
-    lanes = offered(Lanes(SMALL), *(ready(number) for number in range(50)))
+    lanes = offered(Lanes(SMALL), *(ready(number, f"http://a/{number}") for number in range(50)))
     for _ in range(9):
         for started in lanes.start(0):
             lanes.slow(started.id)
     assert lanes.under_way == SMALL.held_per_host + SMALL.prompt_per_host
     lanes.offer(ready(100, "http://b/hook"))
     assert ids(lanes.start(0)) == ["job-100"]
+
+
+ROOMY = Limits(prompt_per_host=9, held_per_host=9, unproven_per_lane=3, failing_rate=1e9)
+
+
+def test_a_url_that_has_not_delivered_yet_has_few_attempts_at_once():
+    lanes = offered(Lanes(ROOMY), *(ready(number) for number in range(20)))
+    assert len(lanes.start(0)) == 3
+    lanes.ended("job-0", True)
+    assert len(lanes.start(0)) == 7
+    assert lanes.under_way == ROOMY.prompt_per_host
+
+
+def test_a_url_that_does_not_answer_leaves_places_to_others_of_its_host():
+    lanes = Lanes(ROOMY)
+    offered(lanes, *(ready(number, "http://a/stall") for number in range(50)))
+    for now_s in range(9):
+        for started in lanes.start(now_s):
+            lanes.slow(started.id)
+    assert lanes.under_way == ROOMY.unproven_per_lane
+    offered(lanes, *(ready(100 + number, "http://a/good") for number in range(50)))
+    assert ids(lanes.start(9)) == ["job-100", "job-101", "job-102"]
+
+
+def test_a_url_that_delivers_is_prompt_though_all_others_of_its_host_fail():
+    lanes = offered(Lanes(ROOMY), ready(0, "http://a/good"))
+    lanes.start(0)
+    lanes.ended("job-0", True)
+    for number in range(FAILURES_MAX):
+        fail(lanes, f"http://a/{number}", first=100 + number)
+    offered(lanes, *(ready(200 + number, f"http://a/new/{number}") for number in range(50)))
+    assert len(lanes.start(1e6)) == ROOMY.held_per_host
+    offered(lanes, *(ready(number, "http://a/good") for number in range(1, 50)))
+    assert ids(lanes.start(1e6)) == [f"job-{number}" for number in range(1, 10)]
+
+
+def test_a_url_that_waits_with_failing_ones_when_it_delivers_goes_on_at_once():
+    lanes = Lanes(SMALL)
+    fail(lanes, "http://a/hook")
+    offered(lanes, *(ready(number) for number in range(9)))
+    assert ids(lanes.start(1e6)) == ["job-0", "job-1"]
+    assert lanes.start(1e6) == []
+    lanes.ended("job-0", True)
+    assert ids(lanes.start(1e6)) == ["job-2", "job-3"]
 
 
 def test_what_is_over_or_unknown_is_not_slow():
@@ -116,7 +160,7 @@ def test_failing_lanes_start_at_a_bounded_rate_together_and_others_at_once():
 
 
 def test_a_rate_that_was_not_used_is_saved_for_one_interval_at_most():
-    lanes = Lanes(Limits(failing_rate=50.0))
+    lanes = Lanes(Limits(failing_rate=50.0, unproven_per_lane=99))
     fail(lanes, "http://a/")
     offered(lanes, *(ready(50 + number, "http://a/") for number in range(30)))
     lanes.start(1e6)
@@ -188,6 +232,17 @@ def test_hosts_that_nothing_waits_for_are_forgotten_when_they_are_too_many(monke
         fail(lanes, f"http://host{number}/", first=number)
     assert len(lanes._hosts) <= 51
     assert len(lanes._lanes) <= 51
+
+
+def test_lanes_that_nothing_waits_for_are_forgotten_when_they_are_too_many(monkeypatch):
+    monkeypatch.setattr(subject, "LANES_MAX", 50)
+    lanes = Lanes(Limits(failing_rate=1e9))
+    offered(lanes, *(ready(number, f"http://b/{number}") for number in range(20)))
+    lanes.start(0)
+    for number in range(500):
+        fail(lanes, f"http://a/{number}", first=1000 + number)
+    assert len(lanes._lanes) <= 51
+    assert lanes.ready + lanes.under_way == 20
 
 
 @pytest.mark.parametrize("seed", range(20))
