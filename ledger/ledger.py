@@ -7,6 +7,7 @@ import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from itertools import islice
 from types import TracebackType
 from typing import Any
 
@@ -253,8 +254,8 @@ class Ledger:
     async def next_batch(self, after: int, limit: int = 10_000) -> list[Recorded]:
         """Return the events just above ``after``, from memory where it still holds them."""
         if self._tail and self._tail[0].position <= after + 1 <= self._tail[-1].position:
-            skip = after + 1 - self._tail[0].position
-            return list(self._tail)[skip : skip + limit]
+            newer = list(islice(reversed(self._tail), self._tail[-1].position - after))  # mostly a few of thousands
+            return newer[::-1][:limit]
         return await self.store.scan(after, limit)
 
     async def wait_beyond(self, position: int) -> None:

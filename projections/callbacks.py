@@ -99,7 +99,7 @@ class CallbacksProjection(Within):
     """
 
     name = "callbacks"
-    version = 1
+    version = 2
     types = _BIRTHS | _ENDS | _ERASURES | CALLBACK_TYPES
     place, subject = "changed_position", "id"
 
@@ -111,6 +111,10 @@ class CallbacksProjection(Within):
     def index(self, db: Any, table: str, generation: str) -> None:
         """See ``Projection.index``."""
         db.execute(f"CREATE INDEX callbacks_due_{generation} ON {table} (due_us, position) WHERE due_us IS NOT NULL")
+        db.execute(
+            f"CREATE INDEX callbacks_receiver_{generation} ON {table} (receiver, due_us, position) "
+            "WHERE due_us IS NOT NULL"
+        )
         db.execute(f"CREATE INDEX callbacks_status_{generation} ON {table} (status, ended_position)")
 
     def apply(

@@ -55,6 +55,8 @@ class Engine:
         self.fault: str | None = None
         self.on_changed: Callable[[dict[str, list[str]]], None] = lambda changed: None
         """Called with the changed ids of each projection after each commit."""
+        self.others_wrote = False
+        """Whether another process wrote the views between the last commit and the one before it."""
         self.on_applied: Callable[[list[Recorded]], None] = lambda batch: None
         """Called with events that the views have now, in order; some may come again."""
 
@@ -137,7 +139,7 @@ class Engine:
     async def _run(self) -> None:
         while True:
             try:
-                if not await self.beat():
+                if self.position >= self._ledger.size or not await self.beat():
                     await self._ledger.wait_beyond(self.position)
             except (LedgerError, sqlite.Error) as error:
                 self.fault = str(error)
@@ -149,7 +151,7 @@ class Engine:
         batch = await self._ledger.next_batch(self.position, BATCH)
         if not batch:
             return 0
-        position, changed = await self._connection.run(lambda db: self._apply(db, batch))
+        position, changed, self.others_wrote = await self._connection.run(lambda db: self._apply(db, batch))
         self._advance(position, changed)
         if position == batch[-1].position:
             self.on_applied(batch)
@@ -201,12 +203,13 @@ class Engine:
         known = checkpoints(db)
         return min(known.get(projection.name, NO_CHECKPOINT)[1] for projection in self._projections)
 
-    def _apply(self, db: Any, batch: list[Recorded]) -> tuple[int, dict[str, list[str]]]:
+    def _apply(self, db: Any, batch: list[Recorded]) -> tuple[int, dict[str, list[str]], bool]:
         changed: dict[str, list[str]] = {}
         db.execute("BEGIN IMMEDIATE")
         try:
             version = db.execute("PRAGMA data_version").fetchone()[0]
-            if version != self._file_version:
+            others_wrote = version != self._file_version
+            if others_wrote:
                 self._forget()
                 self._file_version = version
             known = checkpoints(db)
@@ -215,7 +218,7 @@ class Engine:
                 position = known.get(projection.name, NO_CHECKPOINT)[1]
                 if position < reached:
                     db.execute("ROLLBACK")
-                    return position, {}
+                    return position, {}, True
                 fresh = batch[position - reached :] if position > reached else batch
                 if fresh:
                     memory = self._memories[projection.name]
@@ -228,7 +231,7 @@ class Engine:
             if db.in_transaction:
                 db.execute("ROLLBACK")
             raise
-        return batch[-1].position, changed
+        return batch[-1].position, changed, others_wrote
 
     def _advance(self, position: int, changed: dict[str, list[str]]) -> None:
         self.position = position

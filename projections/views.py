@@ -107,12 +107,19 @@ class Views:
         if self._slow is not None:
             await self._slow.close()
 
-    def forget(self, changed: dict[str, list[str]]) -> None:
-        """Drop what is kept of changed rows, and all pages."""
+    def forget(self, changed: dict[str, list[str]], others_wrote: bool = False) -> None:
+        """Drop what is kept of rows that this process changed, and all pages; call it after each commit.
+
+        ``others_wrote``: another process wrote the views since the last call, so no row is as it was. What one writes
+        in the moment between a commit and this call is told by the next.
+        """
+        if others_wrote:
+            self._rows.clear()
         for ids in changed.values():
             for id in ids:
                 self._rows.pop(id, None)
         self._forget_pages()
+        self._file_version = self._version()
 
     def notice(self) -> None:
         """Drop everything kept if another process changed the views since the last look, some milliseconds ago."""
@@ -120,11 +127,14 @@ class Views:
         if now - self._looked_at < READ_INTERVAL_S:
             return
         self._looked_at = now
-        version = self._single.execute("PRAGMA data_version").fetchone()[0]
+        version = self._version()
         if version != self._file_version:
             self._file_version = version
             self._rows.clear()
             self._forget_pages()
+
+    def _version(self) -> int:
+        return int(self._single.execute("PRAGMA data_version").fetchone()[0])
 
     def _forget_pages(self) -> None:
         self.stamp += 1

@@ -113,7 +113,7 @@ class App:
             self.dispatcher = await open_dispatcher(self.config, self.ledger, self.engine, self.views, self.metrics)
 
     def _changed(self, changed: dict[str, list[str]]) -> None:
-        self.views.forget(changed)
+        self.views.forget(changed, self.engine.others_wrote)
         if self.dispatcher is not None and changed.get(CALLBACKS.name):
             self.dispatcher.wake(changed[CALLBACKS.name])
 

@@ -11,7 +11,19 @@ from types import ModuleType
 import click
 from rich.console import Console
 
-from scripts.bench import append_many, append_one, import_swf, lists, rebuild, retrieve, streams, verify, within
+from scripts.bench import (
+    append_many,
+    append_one,
+    deliver,
+    import_swf,
+    lists,
+    owed,
+    rebuild,
+    retrieve,
+    streams,
+    verify,
+    within,
+)
 from scripts.bench.contest import Row
 from scripts.bench.machine import describe
 from scripts.bench.report import as_json, show
@@ -28,6 +40,8 @@ BENCHES: dict[str, ModuleType] = {
     "import": import_swf,
     "rebuild": rebuild,
     "verify": verify,
+    "owed": owed,
+    "deliver": deliver,
 }
 
 

@@ -13,7 +13,7 @@ import msgspec
 class Lap(NamedTuple):
     """One measurement: how many a second, and where known the CPU seconds that one took in the measured process.
 
-    ``faults``: how many answers were none, or not the wanted ones.
+    Where less is better, ``rate`` is a time instead. ``faults``: how many answers were none, or not the wanted ones.
     """
 
     rate: float
@@ -49,7 +49,8 @@ class Watch:
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the result. Rates are medians; ``ratio`` is the median of the rounds' own ratios, ours / baseline.
+    """One line of the result. Rates are medians; ``ratio`` is the median of the rounds' own ratios, ours / baseline, or
+    baseline / ours where less is better: more is better of a ratio.
 
     ``target`` None: the row only informs. ``by_cpu``: the same ratio in work per CPU second of the measured process,
     which waiting for a busy machine does not change. A row with ``faults`` is not ok, whatever its ratio.
@@ -88,9 +89,18 @@ def take_turns(ours: Side, baseline: Side, rounds: int) -> list[Pair]:
     return pairs
 
 
-def row(bench: str, name: str, pairs: Sequence[Pair], *, unit: str, target: float | None, note: str) -> Row:
+def row(
+    bench: str,
+    name: str,
+    pairs: Sequence[Pair],
+    *,
+    unit: str,
+    target: float | None,
+    note: str,
+    is_less_better: bool = False,
+) -> Row:
     """Make the row of measured pairs."""
-    ratios = [ours.rate / baseline.rate for ours, baseline in pairs]
+    ratios = [(ours.rate / baseline.rate) ** (-1 if is_less_better else 1) for ours, baseline in pairs]
     by_cpu = [baseline.cpu_s / ours.cpu_s for ours, baseline in pairs if ours.cpu_s and baseline.cpu_s]
     ratio = median(ratios)
     faults = sum(lap.faults for pair in pairs for lap in pair)

@@ -26,12 +26,20 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0}
 class Asking:
     """The paths that are asked for, in turn. ``step``: how many paths further each measurement begins.
 
-    ``body``: a file that is sent with each request, which then is a POST.
+    ``body``: a file that is sent with each request, which then is a POST. ``connections``: how many ask at once.
     """
 
-    def __init__(self, served: Served, paths: Sequence[str], step: int = 0, body: Path | None = None) -> None:
+    def __init__(
+        self,
+        served: Served,
+        paths: Sequence[str],
+        step: int = 0,
+        body: Path | None = None,
+        connections: int = CONNECTIONS,
+    ) -> None:
         self.served = served
         self.body = body
+        self.connections = connections
         self._paths = list(paths)
         self._step = step
         self._at = 0
@@ -49,22 +57,23 @@ def compare(place: Workplace, ours: Asking, baseline: Asking, least_s: float = 0
     """
     scale = place.scale
     seconds = max(scale.load_s, least_s)
-    warm = [_measure(place, asking, seconds) for asking in (ours, baseline) if scale.load_rounds > 1]
+    warm = [measure(place, asking, seconds) for asking in (ours, baseline) if scale.load_rounds > 1]
     pairs = take_turns(
-        lambda: _measure(place, ours, seconds), lambda: _measure(place, baseline, seconds), scale.load_rounds
+        lambda: measure(place, ours, seconds), lambda: measure(place, baseline, seconds), scale.load_rounds
     )
     first = pairs[0][0]
     faults = sum(lap.faults for lap in warm)  # the rates of a warm-up do not count, but what went wrong does
     return [(first._replace(faults=first.faults + faults), pairs[0][1]), *pairs[1:]]
 
 
-def _measure(place: Workplace, asking: Asking, seconds: float) -> Lap:
+def measure(place: Workplace, asking: Asking, seconds: float) -> Lap:
+    """Ask a server for so long, in whole seconds where ``wrk`` asks."""
     file = place.fresh(".paths")
     file.write_text("\n".join(asking.next_paths()) + "\n", "ascii")
     wrk = shutil.which("wrk") if seconds >= 1 and asking.body is None else None
     before = asking.served.cpu_s()
     if wrk:
-        answers, elapsed, faults = _wrk(wrk, asking.served, seconds, file)
+        answers, elapsed, faults = _wrk(wrk, asking, seconds, file)
     else:
         answers, elapsed, faults = _client(asking, seconds, file)
     cpu_s = asking.served.cpu_s() - before
@@ -72,13 +81,14 @@ def _measure(place: Workplace, asking: Asking, seconds: float) -> Lap:
     return Lap(answers / elapsed, cpu_s / answers, faults)
 
 
-def _wrk(wrk: str, served: Served, seconds: float, file: Path) -> tuple[float, float, int]:
+def _wrk(wrk: str, asking: Asking, seconds: float, file: Path) -> tuple[float, float, int]:
+    served = asking.served
     headers = [option for name, value in served.headers.items() for option in ("-H", f"{name}: {value}")]
     url = f"http://127.0.0.1:{served.port}"
     command = [
         wrk,
         "-t1",
-        f"-c{CONNECTIONS}",
+        f"-c{asking.connections}",
         f"-d{round(seconds)}s",
         "-s",
         str(SCRIPT),
@@ -104,7 +114,7 @@ def _client(asking: Asking, seconds: float, file: Path) -> tuple[float, float, i
         "scripts.bench.client",
         str(served.port),
         str(seconds),
-        str(CONNECTIONS),
+        str(asking.connections),
         str(file),
         "" if asking.body is None else str(asking.body),
     ]

@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
@@ -69,6 +70,15 @@ class Served:
             return 0
         return int(found[1]) * 1024 if found else 0
 
+    @contextmanager
+    def halted(self) -> Iterator[None]:
+        """Let the process do nothing meanwhile, so that what it does by itself takes no time from another."""
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
+
     def __enter__(self) -> Served:
         return self
 
@@ -81,9 +91,9 @@ class Served:
             self._process.stdout.close()
 
 
-def ours(place: Workplace, log: Log) -> Served:
+def ours(place: Workplace, log: Log, *options: str) -> Served:
     """Start our server as ``jobledger serve`` does, its log (the access log too) going to a file."""
-    command = (*JOBLEDGER, "serve", "--db", str(log.path), "--port", "0")
+    command = (*JOBLEDGER, "serve", "--db", str(log.path), "--port", "0", *options)
     return Served(command, place.fresh(".log"), {"Authorization": f"Bearer {log.token}"})
 
 

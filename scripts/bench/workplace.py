@@ -139,13 +139,14 @@ def _histories(log: Log) -> Iterator[list[Draft]]:
         yield life(kind, stream, number, START_US + number * 1_000_000)
 
 
-def life(kind: str, stream: str, number: int, created_us: int) -> list[Draft]:
+def life(kind: str, stream: str, number: int, created_us: int, callback_url: str | None = None) -> list[Draft]:
     """Return the events of a job or run from creation to completion."""
     created = Created(
         user_id=SYSTEM_USER,
         agent_id=f"agent-{number % 50:08d}" if kind == "run" else None,
         background=True if kind == "run" else None,
         metadata={"task": "nightly", "number": number, "model": "openai/gpt-4.1-mini", "origin": "bench"},
+        callback_url=callback_url,
     )
     steps: list[tuple[str, Created | Changed, int]] = [("created", created, 0)]
     if kind == "job":

@@ -15,7 +15,7 @@ from ledger.callbacks import Debt
 from ledger.commands import Context, Receipt, single
 from ledger.decider import Abandon, Command, Report
 from ledger.errors import InvalidInput, LedgerError, StoreClosed
-from ledger.events import QUIET, AbandonReason, CallbackError, Recorded
+from ledger.events import AbandonReason, CallbackError, Recorded
 from ledger.ids import SYSTEM_USER
 from ledger.ledger import Ledger
 from server.callbacks import addresses, payload
@@ -24,6 +24,7 @@ from server.callbacks.metrics import CallbackMetrics
 from server.callbacks.schedule import Schedule, retry_after_s
 from server.callbacks.sender import Outcome, Sender
 from server.callbacks.signing import Signer, webhook_id
+from server.callbacks.streams import Streams
 
 RECORD_RETRY_S: Final = 1.0
 """Wait before an outcome that could not be recorded is tried again."""
@@ -56,13 +57,14 @@ class Delivery:
         self._signer = signer
         self._schedule = schedule
         self._metrics = metrics
+        self._streams = Streams(ledger.store)
         self._chance = chance or random.Random()  # noqa: S311 - jitter, not a secret
         self._posts: set[asyncio.Task[Outcome]] = set()
         self._is_stopping = False
 
     async def attempt(self, ready: Ready) -> Result:
         """Make one attempt, unless the log says that the debt is not as it was found: the views may have lagged."""
-        events = (await self._ledger.store.streams([ready.id], QUIET)).get(ready.id, [])
+        events = await self._streams.of(ready.id)
         state = states.fold(events)
         debt = None if state is None else state.debt
         if (

@@ -20,7 +20,7 @@ ENDLESS = {"last": 10**15}
 async def views(engine, ledger):
     views = Views(engine.path, ledger.store.streams)
     await views.open()
-    engine.on_changed = views.forget
+    engine.on_changed = lambda changed: views.forget(changed, engine.others_wrote)
     yield views
     await views.close()
 
@@ -158,6 +158,36 @@ async def test_a_change_by_this_process_drops_the_row_and_all_pages_at_once(engi
             assert (views.row(table, id).wire, views.row(table, id).version) == (wire, etag)
             assert row.version <= etag
     assert pages > 10
+
+
+async def test_a_change_by_this_process_leaves_other_rows_as_they_are_kept(engine, ledger, history, views, path):
+    await history.extend(ledger, 3)
+    await engine.beat()  # the first commit cannot know who wrote before it
+    ids = [id for (id,) in ask(path, "SELECT id FROM jobs")]
+    kept = {id: views.row("jobs", id) for id in ids}
+    etags = dict(ask(path, "SELECT id, etag FROM jobs"))
+    await history.extend(ledger, 3)
+    await engine.beat()
+    still(views, 1.0)
+    same = [id for id, etag in ask(path, "SELECT id, etag FROM jobs") if etags.get(id) == etag]
+    assert same
+    assert all(views.row("jobs", id) is kept[id] for id in same)
+
+
+async def test_what_another_process_changed_is_dropped_with_the_next_change_by_this_one(
+    engine, ledger, history, views, path
+):
+    await history.extend(ledger, 3)
+    await engine.beat()
+    id = an_id(path, "jobs")
+    still(views)
+    views.row("jobs", id)
+    change(path, "UPDATE jobs SET wire = ?, etag = 99 WHERE id = ?", b"{}", id)
+    size = ledger.size
+    while ledger.size == size:
+        await history.extend(ledger, 1)
+    await engine.beat()
+    assert views.row("jobs", id).wire == ask(path, "SELECT wire FROM jobs WHERE id = ?", id)[0][0]
 
 
 async def test_a_page_that_was_read_before_a_change_is_not_kept_after_it(views):

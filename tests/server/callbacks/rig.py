@@ -82,10 +82,17 @@ class Rig:
 
     async def beat(self):
         """One beat, and all that it started, up to the views."""
+        wait_s = await self.start()
+        await self.settle()
+        return wait_s
+
+    async def start(self):
+        """One beat, as if it were time for a search and for those that fail; what it started goes on."""
         await self.engine.wait_for(self.ledger.size)
         self.dispatcher._search_at_s = 0.0
         wait_s = await self.dispatcher.beat()
-        await self.settle()
+        self.dispatcher._lanes._allowed_at_s = 0.0
+        self.dispatcher._start()
         return wait_s
 
     async def settle(self):

@@ -188,7 +188,7 @@ async def test_what_is_queued_again_during_a_retry_that_fails_is_sent_again_at_o
         clock.advance(WAITS_S[0] * 1.2)
         sender.hold = asyncio.Event()
         sender.arrived.clear()
-        await served.dispatcher.beat()
+        await served.start()
         await sender.arrived.wait()
         await served.does(Redeliver(id=job()))
         sender.hold.set()
@@ -336,8 +336,7 @@ async def test_what_was_imported_is_given_up_unless_it_is_asked_for(path, tmp_pa
 async def test_an_attempt_that_a_stop_cuts_off_is_recorded_and_sent_again_by_the_next_server(path):
     async with rig(path, Answers(None)) as served:
         await served.end(job())
-        await served.engine.wait_for(served.ledger.size)
-        await served.dispatcher.beat()
+        await served.start()
         await served.sender.arrived.wait()
         (first,) = served.sent
     async with rig(path) as again:

@@ -6,9 +6,9 @@ from collections import Counter
 import pytest
 
 from server.callbacks import lanes as subject
-from server.callbacks.lanes import FAILURES_MAX, Lanes, Limits, Ready
+from server.callbacks.lanes import FAILING_INTERVAL_S, FAILURES_MAX, Lanes, Limits, Ready
 
-SMALL = Limits(prompt=6, prompt_per_host=2, held=6, held_per_host=3, failing_rate=8.0)
+SMALL = Limits(prompt=6, prompt_per_host=2, held=6, held_per_host=3, failing_rate=16.0)
 
 
 def ready(number, url="http://a/hook", host=None):
@@ -72,20 +72,64 @@ def test_there_are_only_so_many_prompt_attempts_in_all():
 
 
 def test_a_slow_attempt_leaves_its_place_to_the_next():
-    lanes = offered(Lanes(SMALL), *(ready(number) for number in range(9)))
+    lanes = offered(Lanes(SMALL), *(ready(number, f"http://a/{number}") for number in range(9)))
     lanes.start(0)
     lanes.slow("job-0")
     assert ids(lanes.start(0)) == ["job-2"]
 
 
 def test_a_host_that_is_slow_all_over_holds_no_more_places_than_are_its_own():
-    lanes = offered(Lanes(SMALL), *(ready(number) for number in range(50)))
+    lanes = offered(Lanes(SMALL), *(ready(number, f"http://a/{number}") for number in range(50)))
     for _ in range(9):
         for started in lanes.start(0):
             lanes.slow(started.id)
     assert lanes.under_way == SMALL.held_per_host + SMALL.prompt_per_host
     lanes.offer(ready(100, "http://b/hook"))
     assert ids(lanes.start(0)) == ["job-100"]
+
+
+ROOMY = Limits(prompt_per_host=9, held_per_host=9, unproven_per_lane=3, failing_rate=1e9)
+
+
+def test_a_url_that_has_not_delivered_yet_has_few_attempts_at_once():
+    lanes = offered(Lanes(ROOMY), *(ready(number) for number in range(20)))
+    assert len(lanes.start(0)) == 3
+    lanes.ended("job-0", True)
+    assert len(lanes.start(0)) == 7
+    assert lanes.under_way == ROOMY.prompt_per_host
+
+
+def test_a_url_that_does_not_answer_leaves_places_to_others_of_its_host():
+    lanes = Lanes(ROOMY)
+    offered(lanes, *(ready(number, "http://a/stall") for number in range(50)))
+    for now_s in range(9):
+        for started in lanes.start(now_s):
+            lanes.slow(started.id)
+    assert lanes.under_way == ROOMY.unproven_per_lane
+    offered(lanes, *(ready(100 + number, "http://a/good") for number in range(50)))
+    assert ids(lanes.start(9)) == ["job-100", "job-101", "job-102"]
+
+
+def test_a_url_that_delivers_is_prompt_though_all_others_of_its_host_fail():
+    lanes = offered(Lanes(ROOMY), ready(0, "http://a/good"))
+    lanes.start(0)
+    lanes.ended("job-0", True)
+    for number in range(FAILURES_MAX):
+        fail(lanes, f"http://a/{number}", first=100 + number)
+    offered(lanes, *(ready(200 + number, f"http://a/new/{number}") for number in range(50)))
+    assert len(lanes.start(1e6)) == ROOMY.held_per_host
+    offered(lanes, *(ready(number, "http://a/good") for number in range(1, 50)))
+    assert ids(lanes.start(1e6)) == [f"job-{number}" for number in range(1, 10)]
+
+
+def test_a_url_that_waits_with_failing_ones_when_it_delivers_goes_on_at_once():
+    lanes = Lanes(SMALL)
+    fail(lanes, "http://a/hook")
+    offered(lanes, *(ready(number) for number in range(9)))
+    assert ids(lanes.start(1e6)) == ["job-0", "job-1"]
+    assert lanes.start(1e6) == []
+    lanes.ended("job-0", True)
+    assert ids(lanes.start(1e6)) == ["job-2", "job-3"]
 
 
 def test_what_is_over_or_unknown_is_not_slow():
@@ -98,28 +142,36 @@ def test_what_is_over_or_unknown_is_not_slow():
 
 
 def test_failing_lanes_start_at_a_bounded_rate_together_and_others_at_once():
-    lanes = Lanes(SMALL)
-    for host in "abc":
+    lanes = Lanes(SMALL)  # 16 a second: 2 in each interval
+    for host in "abcde":
         fail(lanes, f"http://{host}/", first=ord(host) * 100)
     now_s = 2.0**20
-    lanes.start(now_s)
-    for host in "abc":
+    for host in "abcde":
         offered(lanes, *(ready(ord(host) * 10 + number, f"http://{host}/") for number in range(9)))
     lanes.offer(ready(1, "http://good/"))
-    first = lanes.start(now_s)
-    assert ids(first) == ["job-1", "job-970"]
+    assert ids(lanes.start(now_s)) == ["job-1", "job-970", "job-980"]
     assert lanes.waits_for_rate
-    assert lanes.start(now_s + 0.0625) == []
-    assert [each.host for each in lanes.start(now_s + 0.125)] == ["http://b"]
-    assert [each.host for each in lanes.start(now_s + 0.25)] == ["http://c"]
+    assert lanes.rate_wait_s(now_s) == FAILING_INTERVAL_S
+    assert lanes.start(now_s + FAILING_INTERVAL_S / 2) == []
+    assert lanes.rate_wait_s(now_s + FAILING_INTERVAL_S) == 0.0
+    assert [each.host for each in lanes.start(now_s + FAILING_INTERVAL_S)] == ["http://c", "http://d"]
+    assert [each.host for each in lanes.start(now_s + 2 * FAILING_INTERVAL_S)] == ["http://e", "http://a"]
 
 
-def test_a_rate_that_was_not_used_is_saved_for_a_tenth_of_a_second_at_most():
-    lanes = Lanes(Limits(failing_rate=50.0))
+def test_a_rate_that_was_not_used_is_saved_for_one_interval_at_most():
+    lanes = Lanes(Limits(failing_rate=48.0, unproven_per_lane=99))
     fail(lanes, "http://a/")
-    offered(lanes, *(ready(number) for number in range(40)), *(ready(50 + n, "http://a/") for n in range(30)))
     lanes.start(1e6)
-    assert sum(each.url == "http://a/" for each in lanes.start(1e6 + 60)) <= 5
+    offered(lanes, *(ready(50 + number, "http://a/") for number in range(30)))
+    assert len(lanes.start(1e6 + 60)) == 48 * FAILING_INTERVAL_S
+
+
+def test_a_rate_that_is_less_than_one_in_an_interval_adds_up():
+    lanes = Lanes(Limits(failing_rate=0.5, unproven_per_lane=99))
+    fail(lanes, "http://a/")
+    offered(lanes, *(ready(50 + number, "http://a/") for number in range(30)))
+    seconds = [second / 4 for second in range(4_000_000, 4_000_080) for _ in lanes.start(second / 4)]
+    assert len(seconds) in (10, 11)  # twenty seconds
 
 
 @pytest.mark.parametrize(
@@ -157,16 +209,13 @@ def test_a_host_that_fails_under_ever_new_urls_is_held_until_it_delivers():
     lanes = Lanes(Limits(prompt_per_host=99))
     for number in range(FAILURES_MAX):
         fail(lanes, f"http://a/{number}", first=number)
-    lanes.start(1e6)
-    offered(lanes, *(ready(100 + number, f"http://a/new/{number}") for number in range(5)))
+    offered(lanes, *(ready(100 + number, f"http://a/new/{number}") for number in range(99)))
     started = lanes.start(1e6)
-    assert 0 < len(started) <= 5
-    held_at_once = len(started)
-    assert held_at_once == 5 or lanes.waits_for_rate
+    assert len(started) == int(Limits().failing_rate * FAILING_INTERVAL_S)
+    assert lanes.waits_for_rate
     for each in started:
         lanes.ended(each.id, True)
-    offered(lanes, *(ready(200 + number, f"http://a/newer/{number}") for number in range(40)))
-    assert len(lanes.start(1e6)) >= 40
+    assert len(lanes.start(1e6)) == 99 - len(started)
 
 
 def test_what_is_dropped_is_not_started():
@@ -185,6 +234,17 @@ def test_hosts_that_nothing_waits_for_are_forgotten_when_they_are_too_many(monke
         fail(lanes, f"http://host{number}/", first=number)
     assert len(lanes._hosts) <= 51
     assert len(lanes._lanes) <= 51
+
+
+def test_lanes_that_nothing_waits_for_are_forgotten_when_they_are_too_many(monkeypatch):
+    monkeypatch.setattr(subject, "LANES_MAX", 50)
+    lanes = Lanes(Limits(failing_rate=1e9))
+    offered(lanes, *(ready(number, f"http://b/{number}") for number in range(20)))
+    lanes.start(0)
+    for number in range(500):
+        fail(lanes, f"http://a/{number}", first=1000 + number)
+    assert len(lanes._lanes) <= 51
+    assert lanes.ready + lanes.under_way == 20
 
 
 @pytest.mark.parametrize("seed", range(20))
