@@ -55,6 +55,8 @@ class Engine:
         self.fault: str | None = None
         self.on_changed: Callable[[dict[str, list[str]]], None] = lambda changed: None
         """Called with the changed ids of each projection after each commit."""
+        self.is_writing = False
+        """Whether a commit of this engine's own is under way, or was not told yet."""
         self.others_wrote = False
         """Whether another process wrote the views between the last commit and the one before it."""
         self.on_applied: Callable[[list[Recorded]], None] = lambda batch: None
@@ -151,8 +153,12 @@ class Engine:
         batch = await self._ledger.next_batch(self.position, BATCH)
         if not batch:
             return 0
-        position, changed, self.others_wrote = await self._connection.run(lambda db: self._apply(db, batch))
-        self._advance(position, changed)
+        self.is_writing = True
+        try:
+            position, changed, self.others_wrote = await self._connection.run(lambda db: self._apply(db, batch))
+            self._advance(position, changed)
+        finally:
+            self.is_writing = False
         if position == batch[-1].position:
             self.on_applied(batch)
         return len(batch)

@@ -89,6 +89,8 @@ class Views:
         self._pages_size = 0
         self._file_version = -1
         self._looked_at = 0.0
+        self.is_told: Callable[[], bool] = lambda: False
+        """Whether ``forget`` will be called for what is being written now, so that a change of the file is no news."""
         self._clock = asyncio.get_running_loop().time
         self._renders: dict[str, Render] = {
             projection.name: projection.render
@@ -128,7 +130,7 @@ class Views:
             return
         self._looked_at = now
         version = self._version()
-        if version != self._file_version:
+        if version != self._file_version and not self.is_told():
             self._file_version = version
             self._rows.clear()
             self._forget_pages()

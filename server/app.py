@@ -105,6 +105,7 @@ class App:
         self.views = Views(self.engine.path, self.ledger.store.streams)
         await self.views.open()
         self.engine.on_changed = self._changed
+        self.views.is_told = lambda: self.engine.is_writing
         self.hub = Hub(self.engine.position)
         self.engine.on_applied = self.hub.applied
         self.engine.start().add_done_callback(self._ended)

@@ -26,7 +26,7 @@ from server.callbacks.lanes import SLOW_AFTER_S, Lanes, Ready
 LEASE: Final = "callbacks"
 """What the lease of a dispatcher is called; the lock file beside the ledger has it as its ending."""
 INTERVAL_S: Final = 1.0
-"""Longest wait between two beats: what is due for another attempt is late by no more."""
+"""Longest wait between two beats, and between two searches that cost little."""
 SEARCH_INTERVAL_S: Final = 0.02
 """Least wait between two searches, while they find what was not in hand."""
 READY_MAX: Final = 20_000
@@ -39,6 +39,8 @@ NEWS_MAX: Final = 5_000
 SEARCH_SHARE: Final = 50
 """A search is followed by a pause of so many times its duration, so that searching takes 2 % of a core at most. It
 takes 0.5 ms for one receiver, 5 for ten, 50 for 100,000 with little due."""
+SEARCH_PAUSE_MAX_S: Final = 5.0
+"""Longest such pause: a search in whose middle the machine was busy or asleep tells nothing of the next one."""
 RELEASE_TIMEOUT_S: Final = 3600.0
 """How long the views may lag before a debt is let go of; the log is asked before anything is sent anyway."""
 STOP_GRACE_S: Final = 3.0
@@ -154,7 +156,8 @@ class Dispatcher:
         taken = await self._take([Ready(*row) for row in rows])
         now_s = self._loop.time()
         # While a search finds what was not in hand, there may be more behind it.
-        pause_s = max(SEARCH_SHARE * (now_s - began_s), SEARCH_INTERVAL_S if taken else INTERVAL_S)
+        share_s = min(SEARCH_SHARE * (now_s - began_s), SEARCH_PAUSE_MAX_S)
+        pause_s = max(share_s, SEARCH_INTERVAL_S if taken else INTERVAL_S)
         self._search_at_s = now_s + pause_s
         return pause_s
 

@@ -269,6 +269,21 @@ class _Writer:
             pass
 
 
+async def test_a_search_that_took_hours_because_the_machine_slept_puts_the_next_one_off_by_seconds(path, monkeypatch):
+    async with rig(path) as served:
+        read, now_s = served.views.read, served.dispatcher._loop.time()
+
+        async def slept(*arguments):
+            monkeypatch.setattr(served.dispatcher._loop, "time", lambda: now_s + 8 * 3600.0)
+            return await read(*arguments)
+
+        monkeypatch.setattr(served.views, "read", slept)
+        served.dispatcher._search_at_s = 0.0
+        assert await served.dispatcher._search(served.ledger.clock()) <= subject.SEARCH_PAUSE_MAX_S
+        assert served.dispatcher._search_at_s <= now_s + 8 * 3600.0 + subject.SEARCH_PAUSE_MAX_S
+        monkeypatch.undo()
+
+
 async def test_more_than_one_search_takes_is_sent_all_the_same(path, monkeypatch):
     monkeypatch.setattr(subject, "READY_MAX", 8)
     monkeypatch.setattr(subject, "EACH_MAX", 3)
