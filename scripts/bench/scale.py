@@ -51,8 +51,8 @@ SCALES = {
     "small": Scale(
         load_s=0.15, load_rounds=1, events=(1_000, 4_000), served=4_000, ids=1000, cursors=500, depth=1000,
         callers=64, commands=6, append_rounds=1, singles=30, single_rounds=1, jobs=500, import_rounds=1, fold_rounds=1,
-        clients=50, chunks=40, stream_rounds=1, owed=500,
-        deliveries=300, delivery_rounds=1, hostile=90, hostile_rounds=1,
+        clients=50, chunks=40, stream_rounds=1, owed=100,
+        deliveries=100, delivery_rounds=1, hostile=18, hostile_rounds=1,
     ),
     "full": Scale(
         load_s=1.0, load_rounds=5, events=(100_000, 1_000_000), served=1_000_000, ids=5000, cursors=20_000,
