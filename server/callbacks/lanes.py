@@ -30,15 +30,15 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     unproven_per_lane: int = 4
     """Attempts to one URL that has not delivered yet, or failed last: few enough that some URLs which answer nothing
     leave places to others of their host."""
-    failing_rate: float = 100.0
+    failing_rate: float = 40.0
     """Attempts a second at receivers that fail: they cost the server as much as others, and must stay a small share."""
 
 
 SLOW_AFTER_S: Final = 0.25
 """From when on an attempt is slow, seconds: a good receiver answers in a fraction of it, from far away too."""
-FAILING_INTERVAL_S: Final = 0.125
-"""Between two turns of failing receivers: what starts together is read and recorded together, at a fraction of the
-cost, and they do not mind."""
+FAILING_INTERVAL_S: Final = 0.0625
+"""Between two turns of failing receivers, seconds: what starts together is read and recorded together, at a fraction of
+the cost, and few enough start together that good ones do not wait for them."""
 FAILURES_MAX: Final = 8
 """Failures of a host in a row after which all its lanes count as failing: its URLs may be new each time."""
 HOSTS_MAX: Final = 10_000

@@ -8,7 +8,7 @@ import pytest
 from server.callbacks import lanes as subject
 from server.callbacks.lanes import FAILING_INTERVAL_S, FAILURES_MAX, Lanes, Limits, Ready
 
-SMALL = Limits(prompt=6, prompt_per_host=2, held=6, held_per_host=3, failing_rate=16.0)
+SMALL = Limits(prompt=6, prompt_per_host=2, held=6, held_per_host=3, failing_rate=2 / FAILING_INTERVAL_S)
 
 
 def ready(number, url="http://a/hook", host=None):
@@ -142,7 +142,7 @@ def test_what_is_over_or_unknown_is_not_slow():
 
 
 def test_failing_lanes_start_at_a_bounded_rate_together_and_others_at_once():
-    lanes = Lanes(SMALL)  # 16 a second: 2 in each interval
+    lanes = Lanes(SMALL)  # two in each interval
     for host in "abcde":
         fail(lanes, f"http://{host}/", first=ord(host) * 100)
     now_s = 2.0**20
