@@ -52,7 +52,8 @@ BENCHES: dict[str, ModuleType] = {
 def main(only: tuple[str, ...], size: str, target: Path | None) -> None:
     """Measure Job Ledger beside plain baselines, each pair in turns, and tell the ratios.
 
-    small: shows in under 20 s that every bench runs; its ratios mean little. full: under 6 minutes. huge: adds 1e7.
+    small: shows in under a minute that every bench runs; its ratios mean little. full: about 13 minutes. huge: adds
+    1e7.
     """
     console = Console(stderr=True)
     began = time.perf_counter()

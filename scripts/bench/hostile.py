@@ -100,6 +100,7 @@ class Side:
             answered = endings.steadily(server, log.jobs, RATE * len(log.jobs) / len(good))
             cpu_s = server.cpu_s() - cpu_s
             arrivals = self._good.arrivals(good)
+            server.kill()
         self.since_recorded.append(between(recorded_ns(log), arrivals))
         self.since_answer.append(between(answered, arrivals))
         self._place.remove(log.path)

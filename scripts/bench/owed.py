@@ -73,7 +73,9 @@ def run(place: Workplace) -> Iterator[Row]:
             owing = debts.jobs(place, count, lambda _, url=url: url, tried=state.tried)  # type: ignore[misc]
             free = debts.jobs(place, count, lambda _: None)
             with ours(place, owing, *ALLOW, *state.options) as mine, ours(place, free, *ALLOW) as theirs:
+                mine.get(LIST), theirs.get(LIST)  # so that none is still starting
                 yield from _rows(place, state, Side(mine, owing), Side(theirs, free))
+                mine.kill()
 
 
 def _rows(place: Workplace, state: State, mine: Side, theirs: Side) -> Iterator[Row]:

@@ -58,12 +58,12 @@ SCALES = {
         load_s=1.0, load_rounds=5, events=(100_000, 1_000_000), served=1_000_000, ids=5000, cursors=20_000,
         depth=200_000, callers=512, commands=60, append_rounds=5, singles=150, single_rounds=21, jobs=None,
         import_rounds=2, fold_rounds=2, clients=1000, chunks=400, stream_rounds=4, owed=10_000,
-        deliveries=10_000, delivery_rounds=3, hostile=1500, hostile_rounds=3,
+        deliveries=10_000, delivery_rounds=3, hostile=900, hostile_rounds=3,
     ),
     "huge": Scale(
         load_s=2.0, load_rounds=9, events=(100_000, 1_000_000, 10_000_000), served=1_000_000, ids=5000, cursors=20_000,
         depth=200_000, callers=512, commands=180, append_rounds=7, singles=250, single_rounds=15, jobs=None,
         import_rounds=3, fold_rounds=3, clients=1000, chunks=1000, stream_rounds=5, owed=10_000,
-        deliveries=10_000, delivery_rounds=3, hostile=1500, hostile_rounds=3,
+        deliveries=10_000, delivery_rounds=3, hostile=900, hostile_rounds=3,
     ),
 }  # fmt: skip
