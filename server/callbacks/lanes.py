@@ -36,7 +36,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 SLOW_AFTER_S: Final = 0.25
 """From when on an attempt is slow, seconds: a good receiver answers in a fraction of it, from far away too."""
-FAILING_INTERVAL_S: Final = 0.0625
+FAILING_INTERVAL_S: Final = 0.25
 """Between two turns of failing receivers, seconds: what starts together is read and recorded together, at a fraction of
 the cost, and few enough start together that good ones do not wait for them."""
 FAILURES_MAX: Final = 8
