@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 import msgspec
@@ -13,7 +12,7 @@ from ledger import callbacks, upcast
 from ledger.callbacks import Debt
 from ledger.events import CALLBACK_TYPES, Attempted, Created, Recorded
 from ledger.transitions import KINDS, TERMINAL, statuses
-from projections.projection import Memory, Within
+from projections.projection import Memory, Within, upsert
 from projections.query import IN_MAX
 
 STATES_MAX = 20_000
@@ -143,11 +142,9 @@ class CallbacksProjection(Within):
             callback = evolve(memory.get(stream), event)
             if callback is not None:
                 memory[stream] = changed[stream] = callback
-        _write(db, table, changed.values())
+        upsert(db, table, COLUMNS, [_row(callback) for callback in changed.values()])
         db.executemany(f"DELETE FROM {table} WHERE id = ?", [(stream,) for stream in erased])
-        if len(memory) > STATES_MAX:
-            for stream in list(islice(memory, len(memory) // 2)):
-                del memory[stream]
+        memory.trim(STATES_MAX)
         return [*changed, *erased]
 
 
@@ -161,12 +158,8 @@ def _recall(db: Any, table: str, streams: Iterable[str], memory: Memory) -> None
             memory[row[1]] = callback_of(row)
 
 
-def _write(db: Any, table: str, changed: Iterable[Callback]) -> None:
-    rows = [astuple(callback)[:-1] + (astuple(callback.debt) if callback.debt else _NO_DEBT) for callback in changed]
-    if rows:
-        sets = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in ("position", "id"))
-        marks = ",".join("?" * len(COLUMNS))
-        db.executemany(f"INSERT INTO {table} VALUES ({marks}) ON CONFLICT (position) DO UPDATE SET {sets}", rows)
+def _row(callback: Callback) -> tuple[Any, ...]:
+    return astuple(callback)[:-1] + (astuple(callback.debt) if callback.debt else _NO_DEBT)
 
 
 def _declaration(name: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import islice
 from typing import Any, Protocol
 
 from ledger.events import Recorded
@@ -48,6 +49,21 @@ class Projection(Protocol):
 
 class Memory(dict[Any, Any]):
     """States that a projection keeps between batches, so as not to read them back; may be cleared at any time."""
+
+    def trim(self, size_max: int) -> None:
+        """Drop the older half when there are more than ``size_max``."""
+        if len(self) > size_max:
+            for old in list(islice(self, len(self) // 2)):
+                del self[old]
+
+
+def upsert(db: Any, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Write whole rows, new ones or others in their places; the first column is the key, a log position."""
+    if rows:
+        key, *others = columns
+        sets = ", ".join(f"{name} = excluded.{name}" for name in others)
+        marks = ",".join("?" * len(columns))
+        db.executemany(f"INSERT INTO {table} VALUES ({marks}) ON CONFLICT ({key}) DO UPDATE SET {sets}", rows)
 
 
 class Within:

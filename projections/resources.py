@@ -6,7 +6,6 @@ Filters and order use plain indexed columns; reads join the stored bytes (see ``
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 import msgspec
@@ -98,9 +97,7 @@ class ResourceProjection:
                 changed[stream] = state
         self._write(db, table, created, changed)
         _note(db, table, [state for id, state in noted.items() if id not in created and id not in changed])
-        if len(memory) > STATES_MAX:
-            for stream in list(islice(memory, len(memory) // 2)):
-                del memory[stream]
+        memory.trim(STATES_MAX)
         return [*created, *changed]
 
     def needed(self, events: Sequence[Recorded], memory: Memory) -> list[str]:

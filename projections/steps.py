@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -13,7 +12,7 @@ from ledger import events as facts
 from ledger import upcast
 from ledger.events import Recorded, StepStatus, StopReason
 from ledger.steps import ENDED
-from projections.projection import Memory, Within
+from projections.projection import Memory, Within, upsert
 
 T = TypeVar("T")
 STATES_MAX = 20_000
@@ -210,19 +209,9 @@ class StepsProjection(Within):
                 key = (event.stream, step.id)
                 known = memory.get(key) or _recall(db, table, key)
                 changed[key] = memory[key] = evolve(known, event, step)
-        _write(db, table, changed.values())
-        if len(memory) > STATES_MAX:
-            for old in list(islice(memory, len(memory) // 2)):
-                del memory[old]
+        upsert(db, table, COLUMNS, [(*astuple(state), render(state)) for state in changed.values()])
+        memory.trim(STATES_MAX)
         return [step_id for _, step_id in changed]
-
-
-def _write(db: Any, table: str, states: Iterable[State]) -> None:
-    rows = [(*astuple(state), render(state)) for state in states]
-    if rows:
-        sets = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS if name not in ("position", "id", "run_id"))
-        marks = ",".join("?" * len(COLUMNS))
-        db.executemany(f"INSERT INTO {table} VALUES ({marks}) ON CONFLICT (position) DO UPDATE SET {sets}", rows)
 
 
 def _recall(db: Any, table: str, key: tuple[str, str]) -> State | None:

@@ -174,6 +174,20 @@ async def test_a_change_by_this_process_leaves_other_rows_as_they_are_kept(engin
     assert all(views.row("jobs", id) is kept[id] for id in same)
 
 
+@pytest.mark.parametrize("is_ours", [True, False])
+async def test_kept_rows_outlast_the_moment_in_which_our_own_commit_is_under_way(views, engine, path, is_ours):
+    # given: a row that is kept, and a file that changed while this process writes, or while it does not
+    id = an_id(path, "jobs")
+    views.is_told = lambda: engine.is_writing
+    kept = views.row("jobs", id)
+    change(path, "UPDATE jobs SET etag = 99 WHERE id = ?", id)
+    engine.is_writing = is_ours
+    # when
+    still(views, 1.0)
+    # then
+    assert (views.row("jobs", id) is kept) == is_ours
+
+
 async def test_what_another_process_changed_is_dropped_with_the_next_change_by_this_one(
     engine, ledger, history, views, path
 ):
