@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ledger.errors import Unreadable
-from server.cli.options import db_option, json_option, say_json
+from server.cli.options import at_option, db_option, json_option, say_json
 
 LIMIT = 100
 """How many callbacks a list shows unless told."""
@@ -42,7 +42,7 @@ def list_callbacks(db: Path, as_json: bool, status: str | None, limit: int) -> N
 @callbacks.command(short_help="Each attempt at one, and what came of it.")
 @db_option
 @json_option
-@click.option("--at", "when", help="As of a position, or of a time such as 2026-11-22T14:03:00Z.")
+@at_option
 @click.argument("id")
 def show(db: Path, as_json: bool, when: str | None, id: str) -> None:
     """Show what became of the callback of a job, batch or run, with its newest attempts.
@@ -69,8 +69,8 @@ def redeliver(
 ) -> None:
     """Owe callbacks anew, whatever became of them, with the whole schedule before them: all of the IDs or none.
 
-    A running server sends them at once; without one they are sent at the next `serve`. What is owed at once already
-    stays as it is. --abandoned leaves out what an import brought; that can be named by its ID.
+    A running server sends them at once; without one they are sent at the next `serve`. --abandoned leaves out what an
+    import brought; that can be named by its ID.
 
     \b
     Examples:

@@ -30,6 +30,7 @@ db_option = click.option(
     show_default=True,
     help="The ledger's file.  [env: JOBLEDGER_DB]",
 )
+at_option = click.option("--at", "when", help="As of a position, or of a time such as 2026-11-22T14:03:00Z.")
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout, for programs.")
 
 

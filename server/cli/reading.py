@@ -17,9 +17,7 @@ from ledger.times import to_text
 from projections import jobs, runs
 from projections.history import AsOf
 from projections.views import fold_as_of
-from server.cli.options import clean, db_option, json_option, out, point, reading, run, say_json, table
-
-at_option = click.option("--at", "when", help="As of a position, or of a time such as 2026-11-22T14:03:00Z.")
+from server.cli.options import at_option, clean, db_option, json_option, out, point, reading, run, say_json, table
 
 
 async def _history(db: Path, id: str) -> tuple[str, list[Recorded]]:
