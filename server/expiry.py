@@ -12,6 +12,7 @@ from ledger.errors import LedgerError
 from ledger.ids import SYSTEM_USER
 from ledger.ledger import Ledger
 from projections.views import Views
+from server import beats
 
 BATCH = 200
 """Resources ended in one beat; more are taken by the next one at once."""
@@ -52,5 +53,5 @@ class Expiry:
     async def run(self) -> None:
         """Beat for ever."""
         while True:
-            wait_s = await self.beat()
+            wait_s = await beats.beat("expiry", self.beat)
             await asyncio.sleep(wait_s or 0.05)

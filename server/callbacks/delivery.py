@@ -14,11 +14,11 @@ from ledger import state as states
 from ledger.callbacks import Debt
 from ledger.commands import Context, Receipt, single
 from ledger.decider import Abandon, Command, Report
-from ledger.errors import InvalidInput, LedgerError, StoreClosed
+from ledger.errors import LedgerError, StoreClosed
 from ledger.events import AbandonReason, CallbackError, Recorded
 from ledger.ids import SYSTEM_USER
 from ledger.ledger import Ledger
-from server.callbacks import addresses, payload
+from server.callbacks import payload
 from server.callbacks.lanes import Ready
 from server.callbacks.metrics import CallbackMetrics
 from server.callbacks.schedule import Schedule, retry_after_s
@@ -33,7 +33,9 @@ log = structlog.get_logger("callbacks")
 
 
 class Result(NamedTuple):
-    """What an attempt tells: whether the receiver is well (None: nothing), and what was recorded, if anything was."""
+    """What an attempt tells: whether the receiver is well (None: nothing), what was recorded, if anything was, and why
+    it did not deliver.
+    """
 
     is_good: bool | None = None
     receipt: Receipt | None = None
@@ -98,10 +100,6 @@ class Delivery:
             post.cancel()
 
     async def _post(self, ready: Ready, body: bytes, ended_version: int) -> Outcome:
-        try:
-            addresses.read(ready.url)
-        except InvalidInput:
-            return Outcome(None, "invalid_url", 0)
         headers = self._signer.headers(webhook_id(ready.id, ended_version), self._ledger.clock(), body)
         began_ns = time.perf_counter_ns()
         post = asyncio.create_task(self._sender.post(ready.url, headers, body), name="callback-post")

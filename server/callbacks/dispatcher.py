@@ -9,8 +9,8 @@ whether it still is as it was found; so nothing is sent twice but what a killed 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import Awaitable, Coroutine, Iterable
+from contextlib import AsyncExitStack, suppress
 from typing import Any, Final
 
 import structlog
@@ -20,6 +20,7 @@ from ledger.ledger import Ledger
 from projections.engine import Engine
 from projections.query import IN_MAX, Where
 from projections.views import Views
+from server import beats
 from server.callbacks.delivery import Delivery, Result
 from server.callbacks.lanes import SLOW_AFTER_S, Lanes, Ready
 
@@ -108,7 +109,7 @@ class Dispatcher:
     async def run(self) -> None:
         """Beat for ever, at once when there is news."""
         while True:
-            wait_s = await self.beat()
+            wait_s = await beats.beat("callbacks", self.beat)
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._woken.wait()
@@ -171,11 +172,11 @@ class Dispatcher:
         fresh = [ready for ready in found if ready.id not in self._in_hand]
         if not fresh:
             return 0
-        self._in_hand.update(ready.id for ready in fresh)
         imported = await self._ledger.store.imported({ready.owed_position for ready in fresh})
         for ready in fresh:
+            self._in_hand.add(ready.id)
             if ready.owed_position in imported:
-                self._own(self._give_up(ready))
+                self._own(self._handle(ready, self._delivery.give_up(ready, "imported")))
             else:
                 self._lanes.offer(ready)
         return len(fresh)
@@ -183,7 +184,7 @@ class Dispatcher:
     def _start(self) -> None:
         if not self._is_stopping:
             for ready in self._lanes.start(self._loop.time()):
-                self._own(self._attempt(ready))
+                self._own(self._handle(ready, self._attempt(ready)))
 
     def _own(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.create_task(work, name="callback")
@@ -195,43 +196,13 @@ class Dispatcher:
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("callback.failed", error=repr(error), exc_info=error)
 
-    async def _give_up(self, ready: Ready) -> None:
-        async with self._in_hands(ready) as made:
-            made.append(await self._delivery.give_up(ready, "imported"))
-
-    async def _attempt(self, ready: Ready) -> None:
-        timer = self._loop.call_later(SLOW_AFTER_S, self._is_slow, ready.id)
-        is_good: bool | None = None
-        async with self._in_hands(ready) as made:
-            try:
-                made.append(await self._delivery.attempt(ready))
-                is_good = made[0].is_good
-            finally:
-                timer.cancel()
-                if self._lanes.ended(ready.id, is_good):
-                    self._tell(ready, is_good)
-                self._start()
-
-    def _tell(self, ready: Ready, is_good: bool | None) -> None:
-        if is_good:
-            log.info("receiver.recovered", receiver=ready.host)
-        else:
-            log.warning("receiver.failing", receiver=ready.host, id=ready.id)
-
-    def _is_slow(self, id: str) -> None:
-        self._lanes.slow(id)
-        self._start()
-
-    @asynccontextmanager
-    async def _in_hands(self, ready: Ready) -> AsyncIterator[list[Result]]:
-        """Let go of a debt once the views have the result that the block leaves; then it may be due again.
+    async def _handle(self, ready: Ready, work: Awaitable[Result]) -> None:
+        """Do the work on a debt in hand, and let go of it once the views have the result; then it may be due again.
 
         Where something failed on our side, the next search finds it.
         """
-        made: list[Result] = []
         try:
-            yield made
-            receipt = made[0].receipt
+            receipt = (await work).receipt
             if receipt is not None:
                 await self._engine.wait_for(receipt.position, RELEASE_TIMEOUT_S)
             self._news.add(ready.id)
@@ -240,6 +211,28 @@ class Dispatcher:
         finally:
             self._in_hand.discard(ready.id)
         self._woken.set()
+
+    async def _attempt(self, ready: Ready) -> Result:
+        timer = self._loop.call_later(SLOW_AFTER_S, self._is_slow, ready.id)
+        result = Result()
+        try:
+            result = await self._delivery.attempt(ready)
+        finally:
+            timer.cancel()
+            if self._lanes.ended(ready.id, result.is_good):
+                self._tell(ready, result)
+            self._start()
+        return result
+
+    def _tell(self, ready: Ready, result: Result) -> None:
+        if result.is_good:
+            log.info("receiver.recovered", receiver=ready.host)
+        else:
+            log.warning("receiver.failing", receiver=ready.host, id=ready.id, error=result.error)
+
+    def _is_slow(self, id: str) -> None:
+        self._lanes.slow(id)
+        self._start()
 
     async def close(self, grace_s: float = STOP_GRACE_S) -> None:
         """Start nothing more, wait for attempts under way, interrupt those that take longer, and record them all."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import functools
-import re
 import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +16,9 @@ import msgspec
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
+from ledger.errors import InvalidInput
 from ledger.events import CallbackError
+from server.callbacks.addresses import read
 from server.callbacks.protocol import BoundedHandler, StaleConnection
 
 ERRORS: tuple[CallbackError, ...] = get_args(CallbackError)
@@ -39,9 +40,6 @@ _HEADERS = {
     "Accept": "*/*",
     "Accept-Encoding": "identity",
 }
-# What resolvers take: labels of 1 to 63 octets (RFC 1035, 2.3.4), or an IPv6 address; else they raise anything.
-# Names in other scripts are in their ASCII form by then.
-_HOST = re.compile(r"[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*\.?|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*")
 
 
 class Timeouts(msgspec.Struct, frozen=True):
@@ -192,16 +190,13 @@ after them a lost connection."""
 def _target(text: str) -> URL | None:
     """Return a URL to which a callback can be sent, else None.
 
-    Stricter rules hold at creation; these keep what a log from elsewhere may hold from becoming an exception.
+    An import may bring what no creation here would take.
     """
     try:
-        url = URL(text)
-        host, port = url.raw_host, url.port
-    except ValueError:
+        read(text)
+    except InvalidInput:
         return None
-    if url.scheme not in ("http", "https") or host is None or port is None or url.user is not None:
-        return None
-    return url if _HOST.fullmatch(host) else None
+    return URL(text)
 
 
 def _class_of_status(status: int) -> CallbackError | None:

@@ -12,12 +12,13 @@ from ledger.decider import Change, Delete, Redeliver
 from ledger.errors import StoreFailed
 from ledger.events import Changed
 from projections.file import views_path
+from server import beats
 from server.callbacks import delivery
 from server.callbacks import dispatcher as subject
 from server.callbacks.lanes import Lanes, Limits, Ready
 from server.callbacks.schedule import Schedule
 from server.callbacks.sender import Outcome
-from tests.ledger.histories import ACTOR, START_US, job, run
+from tests.ledger.histories import START_US, job, run
 from tests.server.callbacks.rig import FAILED, GONE, GOOD, URL, WAITS_S, Answers, Late, rig
 from tests.server.callbacks.signed import secret
 from tests.server.serving import until
@@ -400,19 +401,43 @@ async def test_a_log_that_cannot_be_read_costs_an_attempt_its_turn_and_not_the_d
         assert len(served.sent) == 1
 
 
-@pytest.mark.parametrize(
-    "url", ["https://", "https://[x", "http://user:secret@receiver.example/", "http://2130706433/"]
-)
-async def test_a_url_that_cannot_be_read_is_never_sent_to(path, url):
-    async with rig(path, schedule=Schedule(())) as served:
-        await served.ledger.append(job(), "job.created", {"user_id": ACTOR, "callback_url": url})  # by an import, say
-        for status in ("pending", "running", "completed"):
-            await served.ledger.append(job(), f"job.{status}", {})
+async def test_a_url_that_nothing_can_be_sent_to_fails_as_any_attempt_does(path):
+    async with rig(path, Answers(Outcome(None, "invalid_url", 0)), schedule=Schedule(())) as served:
+        await served.end(job())
         await served.beat()
-        assert served.sent == []
         state = await served.ledger.state(job())
         assert (state.callback_error, state.callback_status_code) == ("invalid_url", None)
         assert state.debt.reason == "exhausted"
+
+
+@pytest.mark.parametrize("place", ["views", "store"])
+async def test_a_search_that_fails_is_made_again_and_ends_no_server(path, monkeypatch, place):
+    # given: views or a store that fail once, when a debt is there to be found
+    async with rig(path) as served:
+        await served.end(job())
+        await served.engine.wait_for(served.ledger.size)
+        failed = asyncio.Event()
+        owner, name = (served.views, "read") if place == "views" else (served.ledger.store, "imported")
+        real = getattr(owner, name)
+
+        async def failing(*arguments):
+            if not failed.is_set():
+                failed.set()
+                raise StoreFailed(reason="I/O error")
+            return await real(*arguments)
+
+        monkeypatch.setattr(owner, name, failing)
+        monkeypatch.setattr(beats, "RETRY_S", 0.0)
+        # when
+        running = asyncio.create_task(served.dispatcher.run())
+        await failed.wait()
+        await served.sender.arrived.wait()
+        # then
+        assert not running.done()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await served.settle()
+        assert await served.types(job()) == ["attempted", "delivered"]
 
 
 async def test_a_live_server_sends_at_once_and_counts_the_delay(path):
