@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TypeVar
@@ -14,9 +15,10 @@ from ledger.bulk import Entry, append_one
 from ledger.decider import admit
 from ledger.entropy import Entropy
 from ledger.errors import IdempotencyConflict, LedgerError, VersionMismatch, invalid
-from ledger.events import Draft, Recorded
+from ledger.events import Recorded
 from ledger.formats import Reject, Row, google2011, letta_evals, reject, swf, tau2
 from ledger.ids import SYSTEM_USER
+from ledger.leaf import leaf_hash
 from ledger.ledger import Ledger
 from ledger.session import Session, Work
 from ledger.store import Store
@@ -36,6 +38,7 @@ FOREIGN: dict[str, Parser] = {
     "google-2011": google2011.parse,
 }
 FORMATS = ("jobledger", *FOREIGN)
+_DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,16 +164,16 @@ def _load_event(session: Session, line: bytes, origin: _Origin) -> bool:
     if event.position is None or event.recordedtime is None:
         return append_one(session, _entry(event, session.now_us))[1]
     recorded = cloudevents.to_recorded(event)
-    if session.at(recorded.stream, recorded.version) == recorded:
+    if _is_known(session.at(recorded.stream, recorded.version), recorded):
         return False
-    if event.datadigest is not None:
-        raise invalid("data", "was erased: such an event can be restored from a backup, not from an export")
     if recorded.stream in origin.differing:
         raise invalid("subject", "an earlier event of this stream was rejected, so that this one has no place either")
     origin.is_same = origin.is_same and recorded.position == session.size + 1
     if origin.is_same and recorded.version == session.version(recorded.stream) + 1:
-        _restore(session, recorded, cloudevents.to_draft(event, actor=recorded.actor, now_us=session.now_us))
+        _restore(session, recorded, event)
         return True
+    if event.datadigest is not None:
+        raise invalid("data", "was erased: such an event can only be restored at its old place, into an empty ledger")
     if recorded.type in ACCESS_TYPES:
         raise invalid(
             "type", "tokens of another ledger are not taken over; make new ones with `jobledger token create`"
@@ -184,15 +187,28 @@ def _entry(event: cloudevents.CloudEvent, now_us: int) -> Entry:
     return Entry(draft, expected, is_timed=event.time is not None)
 
 
-def _restore(session: Session, recorded: Recorded, wanted: Draft) -> None:
-    if recorded.salt is None or len(recorded.salt) != Entropy.SIZE:
-        raise invalid("salt", f"must be {Entropy.SIZE} bytes in hexadecimal")
+def _is_known(known: Recorded | None, recorded: Recorded) -> bool:
+    """Tell whether the log has this event; one that was erased here, or there, is told by its digest."""
+    if known is None or known == recorded:
+        return known is not None
+    return None in (known.data, recorded.data) and leaf_hash(known) == leaf_hash(recorded)
+
+
+def _restore(session: Session, recorded: Recorded, event: cloudevents.CloudEvent) -> None:
+    fact = None
+    if recorded.digest is not None:
+        if recorded.salt is not None or not _DIGEST.fullmatch(recorded.digest):
+            raise invalid("datadigest", "must be SHA-256 in hexadecimal, and stand without a salt")
+    else:
+        fact = cloudevents.to_draft(event, actor=recorded.actor, now_us=session.now_us).fact
+        if recorded.salt is None or len(recorded.salt) != Entropy.SIZE or not any(recorded.salt):
+            raise invalid("salt", f"must be {Entropy.SIZE} random bytes in hexadecimal")
     if recorded.recorded < session.recorded_us and session.size:
         raise invalid("recordedtime", "is before that of the event before it")
     if recorded.key is not None and session.find(recorded.key) is not None:
         raise IdempotencyConflict(key=recorded.key)
-    admit(session.state(recorded.stream), recorded.stream, recorded.type, wanted.fact, session.book)
-    session.restore(recorded, wanted)
+    admit(session.state(recorded.stream), recorded.stream, recorded.type, fact, session.book)
+    session.restore(recorded, fact)
 
 
 async def dump(store: Store, *, after: int = 0, stream: str | None = None) -> AsyncIterator[list[bytes]]:

@@ -84,7 +84,9 @@ def create_batch(batch: Create, runs: Sequence[Create]) -> Plan:
 
 def is_cancellable(state: State | None) -> bool:
     """Tell whether the rules allow a cancel of this resource now."""
-    return state is not None and state.deleted_us is None and "cancelled" in allowed(state.kind, state.status)
+    if state is None or state.deleted_us is not None or state.erased_position is not None:
+        return False
+    return "cancelled" in allowed(state.kind, state.status)
 
 
 def work(plan: Plan, context: Context, *, skip_refused: bool = False) -> Work:

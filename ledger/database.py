@@ -15,8 +15,15 @@ from ledger.errors import Unreadable
 
 APPLICATION_ID = 0x4A4C_4447
 """``JLDG``: what ``file`` and SQLite show as the application of a ledger."""
-FORMAT = 2
-"""``user_version`` of the files that this program writes. 2: the table of imports; files of 1 get it when opened."""
+FORMAT = 3
+"""``user_version`` of the files that this program writes; older ones are brought up to it when opened to write.
+
+2: the table of imports. 3: erasure in place, with its table of digests.
+"""
+_ADDED = {2: "imports.sql", 3: "erasures.sql"}
+"""What each format added to the one before."""
+_SECURE = 3
+"""The first format whose files were written from their beginning with ``secure_delete``."""
 WAL_PAGES = 8192
 """Pages of WAL (32 MiB) after which it is written back: streams are spread over the index by chance, so that writing
 back seldom writes each page of it once for many transactions."""
@@ -47,6 +54,8 @@ def _open(path: Path, *, immutable: bool) -> Any:
     connection = engine.connect(path, read_only=True, immutable=immutable)
     try:
         _check_format(connection, path)
+        if not connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'erasures'").fetchone()[0]:
+            connection.execute("CREATE TEMP TABLE erasures (position INTEGER PRIMARY KEY, digest TEXT) STRICT")
     except BaseException:
         connection.close()
         raise
@@ -55,7 +64,7 @@ def _open(path: Path, *, immutable: bool) -> Any:
 
 def _check_format(connection: Any, path: Path) -> None:
     found = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    version = _format_of(connection)
     if found != APPLICATION_ID:
         raise Unreadable(path=path, reason="it is a database, but not a ledger")
     if version > FORMAT:
@@ -80,13 +89,15 @@ def _set_up(connection: Any, path: Path, name: str | None) -> None:
         raise Unreadable(path=path, reason="its file system does not allow SQLite's WAL mode")
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
+    connection.execute("PRAGMA secure_delete = ON")  # the root of a growing table leaves a copy of its rows otherwise
+    if _has_schema(connection) and _format_of(connection) < _SECURE:
+        connection.execute("VACUUM")  # such copies are in older files; what is erased later must not be one of them
     connection.execute("BEGIN IMMEDIATE")
     try:
         if not _has_schema(connection):
             _create(connection, name)
-        elif connection.execute("PRAGMA user_version").fetchone()[0] < FORMAT:
-            _run_script(connection, "imports.sql")
-            connection.execute(f"PRAGMA user_version = {FORMAT}")
+        else:
+            _add(connection, _format_of(connection))
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
@@ -100,13 +111,23 @@ def _has_schema(connection: Any) -> bool:
 
 def _create(connection: Any, name: str | None) -> None:
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {FORMAT}")
     _run_script(connection, "schema.sql")
-    _run_script(connection, "imports.sql")
+    _add(connection, 1)
     now_us = time.time_ns() // 1000
     origin = name or f"jobledger.local/{secrets.token_hex(6)}"
     connection.execute("INSERT INTO ledger (one, name, created) VALUES (1, ?, ?)", (origin, now_us))
     connection.execute("INSERT INTO head (one, size, recorded, frontier) VALUES (1, 0, 0, ?)", (b"",))
+
+
+def _format_of(connection: Any) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _add(connection: Any, found: int) -> None:
+    """Add what the formats after ``found`` have."""
+    for script in (script for number, script in _ADDED.items() if number > found):
+        _run_script(connection, script)
+    connection.execute(f"PRAGMA user_version = {FORMAT}")
 
 
 def _run_script(connection: Any, name: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ledger import events as facts
 from ledger import ids, steps
 from ledger.callbacks import check_url
 from ledger.errors import (
@@ -24,7 +25,6 @@ from ledger.errors import (
 )
 from ledger.events import (
     CALLBACK_TYPES,
-    QUIET,
     TYPES,
     Abandoned,
     AbandonReason,
@@ -71,6 +71,14 @@ class Delete(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
+class Erase(msgspec.Struct, frozen=True, kw_only=True):
+    """Remove the data of all events of a resource for good, in whatever status it is, also a deleted one."""
+
+    id: str
+    reason: str
+    by: str | None = None
+
+
 class Expire(msgspec.Struct, frozen=True, kw_only=True):
     """End a running resource that is past its timeout at ``now_us``; nothing where it is not."""
 
@@ -113,7 +121,7 @@ class Redeliver(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None = None
 
 
-Command = Create | Change | Delete | Expire | Report | Abandon | Redeliver
+Command = Create | Change | Delete | Erase | Expire | Report | Abandon | Redeliver
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -172,8 +180,22 @@ def _delete(state: State | None, command: Delete, actor: str) -> Decision:
     return Decision(((f"{state.kind}.deleted", Deleted(reason=command.reason)),))
 
 
+def _erase(state: State | None, command: Erase, actor: str) -> Decision:
+    if state is None:
+        raise NotFound(what=command.id.partition("-")[0], id=command.id)
+    _check_not_erased(state)
+    if not command.reason.strip():
+        raise invalid("reason", "must say why; it is all that will be left")
+    return Decision(((f"{state.kind}.erased", facts.Erased(reason=command.reason, by=command.by)),))
+
+
+def _check_not_erased(state: State) -> None:
+    if state.erased_position is not None:
+        raise Erased(id=state.id, position=state.erased_position)
+
+
 def _expire(state: State | None, command: Expire, actor: str) -> Decision:
-    if state is None or state.deleted_us is not None or state.status != "running":
+    if state is None or state.deleted_us is not None or state.erased_position is not None or state.status != "running":
         return Decision()
     deadline_us = state.deadline_us
     if deadline_us is None or deadline_us > command.now_us:
@@ -226,6 +248,7 @@ _DECIDE: dict[type, Callable[[State | None, Any, str], Decision]] = {
     Create: _create,
     Change: _change,
     Delete: _delete,
+    Erase: _erase,
     Expire: _expire,
     Report: _report,
     Abandon: _abandon,
@@ -236,8 +259,7 @@ _DECIDE: dict[type, Callable[[State | None, Any, str], Decision]] = {
 def _present(state: State | None, id: str, etags: tuple[int, ...] | None) -> State:
     if state is None or state.deleted_us is not None:
         raise NotFound(what=id.partition("-")[0], id=id)
-    if state.erased_position is not None:
-        raise Erased(id=id, position=state.erased_position)
+    _check_not_erased(state)
     if etags is not None and state.etag not in etags:
         raise VersionMismatch(id=id, expected=" or ".join(map(str, etags)) or "none", current=state.etag)
     return state
@@ -265,13 +287,12 @@ _STREAMS = {"job": ("job",), "batch": ("job",), "run": ("run",), "callback": ("j
 
 
 def admit(
-    state: State | None, stream: str, type: str, fact: Fact, book: Callable[[str], steps.Book] | None = None
+    state: State | None, stream: str, type: str, fact: Fact | None, book: Callable[[str], steps.Book] | None = None
 ) -> None:
     """Raise unless an event that somebody brings (bulk append, import) is legal after ``state``.
 
     The same table as for commands: ``AlreadyExists``, ``NotFound`` or ``InvalidTransition``; ``InvalidInput`` when the
-    type does not belong to the stream; ``Erased`` for what would be said of an erased run. ``book`` gives the statuses
-    of a run's steps.
+    type does not belong to the stream; ``Erased`` where that was erased. ``book`` gives the statuses of a run's steps.
     """
     info = TYPES[type]
     ids.parse(stream, *_STREAMS[info.kind], where="subject")
@@ -286,8 +307,7 @@ def admit(
     is_gone = state is not None and state.deleted_us is not None and info.verb != "erased"
     if state is None or state.kind != info.kind or is_gone:
         raise NotFound(what=info.kind, id=stream)
-    if type in QUIET and state.erased_position is not None:
-        raise Erased(id=stream, position=state.erased_position)
+    _check_not_erased(state)
     if isinstance(fact, Step) and book is not None:
         steps.admit(book(stream), fact)
     if info.status is not None:
@@ -297,7 +317,7 @@ def admit(
             _end(info.status, fact)
 
 
-def _admit_creation(state: State | None, stream: str, kind: str, fact: Fact) -> None:
+def _admit_creation(state: State | None, stream: str, kind: str, fact: Fact | None) -> None:
     if state is not None:
         raise AlreadyExists(id=stream)
     if kind == "run" and isinstance(fact, Created) and not fact.agent_id:

@@ -100,3 +100,13 @@ async def open_async(connector: Callable[[], Any]) -> Connection:
         await asyncio.to_thread(connection._thread.join)
         raise
     return connection
+
+
+def empty_wal(connection: Any) -> bool:
+    """Write the write-ahead log back and cut it to nothing; False where a reader of an older state is in the way."""
+    connection.execute("PRAGMA busy_timeout = 200")  # whoever else writes on this connection waits no longer
+    try:
+        busy, _, _ = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        connection.execute(f"PRAGMA busy_timeout = {int(BUSY_TIMEOUT_S * 1000)}")
+    return not busy

@@ -298,6 +298,8 @@ TYPES: Final[dict[str, TypeInfo]] = _shapes()
 """Every event type by its name."""
 QUIET: Final = frozenset({"run.step", "run.message"})
 """Types that tell what happened within a run: they leave the run, as a resource, as it was."""
+ERASURES: Final = frozenset(name for name, info in TYPES.items() if info.verb == "erased")
+"""Types that erase the data of what stands before them in their stream, in the transaction that records them."""
 CALLBACK_TYPES: Final = frozenset(name for name, info in TYPES.items() if info.kind == "callback")
 """Types that tell what became of a callback; they stand in the stream of the job, batch or run that owes it."""
 

@@ -18,9 +18,9 @@ from ledger import commands, limits, messages
 from ledger import state as states
 from ledger.bulk import Entry, append_one
 from ledger.commands import Context, Note, Plan, Receipt
-from ledger.decider import Command
-from ledger.errors import NotFound, StoreFailed, invalid
-from ledger.events import TYPES, Fact, Message, Recorded, draft
+from ledger.decider import Command, Erase
+from ledger.errors import Erased, NotFound, StoreFailed, invalid
+from ledger.events import ERASURES, TYPES, Fact, Message, Recorded, draft
 from ledger.ids import SYSTEM_USER, label
 from ledger.recorder import Recorder
 from ledger.session import Work
@@ -33,6 +33,9 @@ TAIL_MAX = 20_000
 """Newest events kept in memory for those who follow the log, about 10 MiB; who is further behind reads the file."""
 TAIL_SIZE_MAX = 32 * 1024 * 1024
 """Bytes of their data: a message may have 1 MiB."""
+SCRUB_TIMEOUT_S = 30.0
+"""How long to wait for readers of a state before an erasure: reads over HTTP have deadlines of 20 s."""
+SCRUB_INTERVAL_S = 0.1
 WATCH_INTERVAL_S = 0.1
 """How often to look for other processes' appends: followers see them within 250 ms."""
 
@@ -169,6 +172,9 @@ class Ledger:
         return receipt
 
     async def _answer_again(self, prior: Recorded, context: Context, skip_refused: bool) -> Receipt:
+        if prior.data is None:
+            state = await self.state(prior.stream)
+            raise Erased(id=prior.stream, position=0 if state is None else state.erased_position)
         request = commands.check_prior(prior, context, skip_refused=skip_refused)
         events = await self.store.scan(prior.position - request.events, request.events)
         state = states.as_of(await self.store.stream(prior.stream), position=prior.position)
@@ -209,6 +215,27 @@ class Ledger:
         if receipt.state is None:
             raise NotFound(what="resource", id=id)
         return receipt.state
+
+    async def erase(self, id: str, reason: str, *, actor: str = SYSTEM_USER, by: str | None = None) -> Recorded:
+        """Remove the data of all events of a resource for good; return the event that says so, once that is durable.
+
+        What ``log`` shows of them afterwards are their envelopes and the digests of what they held. The file may keep
+        copies until ``scrub`` has returned True. Raises ``NotFound``, ``Erased`` and ``InvalidInput``.
+        """
+        receipt = await self.execute(Erase(id=id, reason=reason, by=by), Context(actor=actor))
+        return receipt.events[-1]
+
+    async def scrub(self, timeout_s: float = SCRUB_TIMEOUT_S) -> bool:
+        """Take what was erased out of the files of the log for good; False where a reader was in the way all the time.
+
+        Whoever opens the ledger to write next, or calls this again, goes on with it.
+        """
+        patience = time.monotonic() + timeout_s
+        while not await self.store.scrub():
+            if time.monotonic() >= patience:
+                return False
+            await asyncio.sleep(SCRUB_INTERVAL_S)
+        return True
 
     async def submit(self, work: Work) -> Any:
         """Run a work of the caller's own in a write transaction."""
@@ -286,8 +313,13 @@ class Ledger:
         if fresh[0].position != self.size + 1:  # another process wrote in between: read all of it from the file
             self._nudge.set()
             return
-        self._tail.extend(fresh)
-        self._tail_size += sum(len(event.data or b"") for event in fresh)
+        kept = fresh
+        if erasing := [number for number, event in enumerate(fresh) if event.type in ERASURES]:
+            self._tail.clear()  # who is further behind reads what is left of it from the file
+            self._tail_size = 0
+            kept = fresh[erasing[-1] :]
+        self._tail.extend(kept)
+        self._tail_size += sum(len(event.data or b"") for event in kept)
         while len(self._tail) > TAIL_MAX or self._tail_size > TAIL_SIZE_MAX:
             self._tail_size -= len(self._tail.popleft().data or b"")
         self.size = fresh[-1].position

@@ -8,7 +8,7 @@ import msgspec
 
 from ledger import ids, messages, times
 from ledger.errors import invalid
-from ledger.events import Attempted, CallbackError, Changed, Created, Fact, Message, Requeued, RunUpdated, Step
+from ledger.events import Attempted, CallbackError, Changed, Created, Erased, Fact, Message, Requeued, RunUpdated, Step
 from ledger.scalars import DURATION_MAX_NS, NAME_SIZE_MAX, TAGS_MAX, TIMEOUT_MAX_S, TOKENS_MAX, URL_SIZE_MAX
 
 _STEP_TEXTS = (
@@ -44,7 +44,7 @@ def check(fact: Fact, stream: str | None = None) -> None:
             raise invalid("timeout_s", "must be a number of seconds above 0", f"up to {TIMEOUT_MAX_S:g}")
     elif isinstance(fact, Attempted):
         _check_attempt(fact)
-    elif isinstance(fact, Requeued) and fact.reason is not None:
+    elif isinstance(fact, Requeued | Erased) and fact.reason is not None:
         ids.label(fact.reason, "reason", NAME_SIZE_MAX)
 
 

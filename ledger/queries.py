@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from hashlib import sha256
 from itertools import starmap
 from typing import Any
 
@@ -16,8 +17,16 @@ from ledger.store import up_to
 IN_MAX = 500
 """Parameters of one IN list; SQLite compiles a list this long in well under a millisecond."""
 
-COLUMNS = "position, stream, version, type, schema, time, recorded, actor, key, correlation, data, salt, digest"
-_INSERT = f"INSERT INTO events ({COLUMNS}, leaf) VALUES (?{',?' * 13})"
+_NAMES = "position, stream, version, type, schema, time, recorded, actor, key, correlation, data, salt, digest"
+_IS_KEPT = "salt > zeroblob(16)"
+"""The condition that an event's data is there: a salt is random, and that of erased data zero bytes, or null."""
+_KEPT_DIGEST = "ifnull(digest, (SELECT digest FROM erasures WHERE erasures.position = events.position))"
+COLUMNS = (
+    "position, stream, version, type, schema, time, recorded, actor, key, correlation, "
+    f"iif({_IS_KEPT}, data, NULL), nullif(salt, zeroblob(16)), iif({_IS_KEPT}, digest, {_KEPT_DIGEST})"
+)
+"""What a query of events asks for to make each row a ``Recorded``."""
+_INSERT = f"INSERT INTO events ({_NAMES}, leaf) VALUES (?{',?' * 13})"
 _HEAD = "SELECT size, recorded, frontier FROM head"
 STREAM = f"SELECT {COLUMNS} FROM events WHERE stream = ? AND version > ? ORDER BY version LIMIT ?"
 _AT = f"SELECT {COLUMNS} FROM events WHERE stream = ? AND version = ?"
@@ -25,7 +34,7 @@ _BY_KEY = f"SELECT {COLUMNS} FROM events WHERE key = ?"
 SCAN = f"SELECT {COLUMNS} FROM events WHERE position > ? ORDER BY position LIMIT ?"
 
 FACTS = (
-    "SELECT position, stream, version, type, schema, time, 0, actor, NULL, NULL, data, NULL "
+    f"SELECT position, stream, version, type, schema, time, 0, actor, NULL, NULL, iif({_IS_KEPT}, data, NULL), NULL "
     "FROM events WHERE position > ? ORDER BY position LIMIT ?"
 )
 
@@ -121,14 +130,40 @@ def rows_of(connection: Any, sql: str, parameters: tuple[Any, ...], size_max: in
 
 
 def write(connection: Any, sealed: Sealed) -> None:
-    """Write what a session staged: events, completed tree nodes, and the new end of the log."""
+    """Write what a session staged: events, completed tree nodes, what is erased, and the new end of the log."""
     rows = [(*astuple(event), leaf) for event, leaf in zip(sealed.events, sealed.leaves, strict=True)]
     connection.executemany(_INSERT, rows)
     if sealed.nodes:
         connection.executemany("INSERT INTO tree (level, idx, hash) VALUES (?, ?, ?)", sealed.nodes)
     if sealed.imports:
         connection.executemany("INSERT INTO imports (first, last) VALUES (?, ?)", sealed.imports)
+    for event in sealed.erased:
+        _blank(connection, event.stream, event.version)
+        connection.execute("UPDATE scrub SET wanted = ?", (event.position,))
     head = sealed.head
     connection.execute(
         "UPDATE head SET size = ?, recorded = ?, frontier = ?", (head.size, head.recorded_us, head.frontier.to_bytes())
     )
+
+
+def _blank(connection: Any, stream: str, version: int) -> None:
+    """Overwrite data and salt of a stream's events before a version in place, and keep their digests."""
+    sql = f"SELECT position, salt, data FROM events WHERE stream = ? AND version < ? AND {_IS_KEPT}"
+    digests = [
+        (position, sha256(salt + data).hexdigest())
+        for position, salt, data in connection.execute(sql, (stream, version))
+    ]
+    connection.executemany("INSERT INTO erasures (position, digest) VALUES (?, ?)", digests)
+    connection.executemany(
+        "UPDATE events SET data = zeroblob(length(data)), salt = zeroblob(length(salt)) WHERE position = ?",
+        [(position,) for position, _ in digests],
+    )
+
+
+def erased_last(connection: Any) -> tuple[int, int]:
+    """Return the positions of the last erased event, and of the last one whose data left the write-ahead log, too."""
+    known = connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'scrub'").fetchone()[0]
+    if not known:  # a file of an older format that nobody wrote to since
+        return 0, 0
+    wanted, done = connection.execute("SELECT wanted, done FROM scrub").fetchone()
+    return wanted, done

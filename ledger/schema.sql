@@ -1,4 +1,4 @@
--- ledger.db: the log, its tree and its checkpoints (and imports.sql); nothing here is ever changed but `head`.
+-- ledger.db: the log, its tree and its checkpoints (and imports.sql, erasures.sql); nothing here is ever changed but `head`.
 
 CREATE TABLE ledger (
     one     INTEGER PRIMARY KEY CHECK (one = 1),
@@ -59,8 +59,8 @@ BEGIN SELECT raise(ABORT, 'events are append-only: each follows the last, with a
 CREATE TRIGGER events_are_never_deleted BEFORE DELETE ON events
 BEGIN SELECT raise(ABORT, 'events are append-only: none is ever deleted'); END;
 
--- The one guarded door is erasure: data and salt go, their digest comes, nothing else moves, and the stream's
--- later `….erased` event says who did it and why.
+-- The one guarded door is erasure; since format 3 another stands in its place (erasures.sql). What an export restores
+-- as erased has null for data and salt, and its digest in the row.
 CREATE TRIGGER events_are_never_changed BEFORE UPDATE ON events
 WHEN NOT (
     NEW.data IS NULL AND NEW.salt IS NULL AND OLD.digest IS NULL AND length(NEW.digest) IS 64

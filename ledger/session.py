@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 from ledger import steps
 from ledger.entropy import Entropy
 from ledger.errors import LedgerError, invalid
-from ledger.events import TYPES, Draft, Recorded, Step
+from ledger.events import ERASURES, TYPES, Draft, Fact, Recorded, Step
 from ledger.leaf import leaf_hashes
 from ledger.merkle import Frontier
 from ledger.state import State, evolve, fact_of
@@ -55,7 +55,8 @@ class Source(Protocol):
 class Sealed(NamedTuple):
     """What a commit writes: events with their leaf hashes, completed tree nodes, and the new end of the log.
 
-    ``imports``: first and last positions of what came from elsewhere.
+    ``imports``: first and last positions of what came from elsewhere. ``erased``: those of the events that erase the
+    data of what their streams held before them.
     """
 
     events: list[Recorded]
@@ -63,6 +64,7 @@ class Sealed(NamedTuple):
     nodes: list[tuple[int, int, bytes]]
     head: Head
     imports: list[tuple[int, int]]
+    erased: list[Recorded]
 
 
 Work = Callable[["Session"], Any]
@@ -198,14 +200,14 @@ class Session:
                 draft.data,
                 self._salts.take(),
             )
-            self._stage(event, draft)
+            self._stage(event, draft.fact)
             events.append(event)
         return events
 
-    def restore(self, event: Recorded, draft: Draft) -> None:
+    def restore(self, event: Recorded, fact: Fact | None) -> None:
         """Stage an event exactly as it stood in another ledger: its position must be the next one here."""
         self.recorded_us = event.recorded
-        self._stage(event, draft)
+        self._stage(event, fact)
 
     def mark_imported(self, first: int) -> None:
         """Note that what is staged from position ``first`` on is history of another place: it owes no callbacks."""
@@ -235,9 +237,10 @@ class Session:
         frontier = self._start.frontier.copy()
         nodes = frontier.extend(leaves)
         self._kept.head = Head(self.size, self.recorded_us, frontier)
-        return Sealed(self.staged, leaves, nodes, self._kept.head, self.imports)
+        erased = [event for event in self.staged if event.type in ERASURES]
+        return Sealed(self.staged, leaves, nodes, self._kept.head, self.imports, erased)
 
-    def _stage(self, event: Recorded, draft: Draft) -> None:
+    def _stage(self, event: Recorded, fact: Fact | None) -> None:
         stream = event.stream
         state = self._states.get(stream)
         if stream not in self._undo:
@@ -246,10 +249,10 @@ class Session:
         if event.key is not None:
             self._keys[event.key] = event
         self._versions[stream] = event.version
-        if isinstance(draft.fact, Step) and stream in self._kept.books:
-            steps.enter(self._kept.books[stream], draft.fact)
+        if isinstance(fact, Step) and stream in self._kept.books:
+            steps.enter(self._kept.books[stream], fact)
         if TYPES[event.type].kind != "access":
-            evolved = evolve(state, event, draft.fact)
+            evolved = evolve(state, event, fact)
             if evolved is not None:
                 self._states[stream] = evolved
 

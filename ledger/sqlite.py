@@ -56,6 +56,7 @@ class SqliteStore:
                     engine.touch(where)
                     writer = await engine.open_async(lambda: database.open_writer(where, name))
                     stack.push_async_callback(writer.close)
+                    await writer.run(_scrub)  # what a killed process left
                 reader = await engine.open_async(lambda: database.open_reader(where))
                 stack.push_async_callback(reader.close)
                 glance = database.open_reader(where)
@@ -173,6 +174,19 @@ class SqliteStore:
         """Run a read of the caller's own on the reading connection."""
         return await self._read(work)
 
+    async def scrub(self) -> bool:
+        """See ``Store.scrub``: the write-ahead log holds pages as they were before an erasure."""
+        if self._writer is None:
+            raise StoreClosed
+        try:
+            return await self._writer.run(_scrub)
+        except engine.Error as error:
+            raise StoreFailed(reason=str(error)) from error
+
+    async def erased(self) -> int:
+        """See ``Store.erased``."""
+        return (await self._read(queries.erased_last))[0]
+
     def lease(self, name: str) -> bool:
         """See ``Store.lease``."""
         if self._writer is None:
@@ -197,3 +211,14 @@ class SqliteStore:
             raise StoreFailed(reason=str(error)) from error
         except ValueError as error:
             raise StoreClosed from error
+
+
+def _scrub(connection: Any) -> bool:
+    """Take what was erased out of the write-ahead log; where that cannot be yet, the next call tries again."""
+    wanted, done = queries.erased_last(connection)
+    if wanted == done:
+        return True
+    if not engine.empty_wal(connection):
+        return False
+    connection.execute("UPDATE scrub SET done = ?", (wanted,))
+    return True

@@ -165,11 +165,16 @@ def _end(state: State, event: Recorded, fact: Fact | None) -> None:
     state.ended_us, state.ended_position = state.effective_us, event.position
     if state.status == "cancelled":
         state.stop_reason = "cancelled"
-    if state.duration_ns is None and state.running_us is not None:
-        state.duration_ns = min((state.effective_us - state.running_us) * 1000, INT64_MAX)
+    _measure(state)
     if state.callback_url is not None and state.erased_position is None:
         state.debt = callbacks.owe(event)
     _change(state, event, fact)
+
+
+def _measure(state: State) -> None:
+    """Take the time between start and end for the duration, unless the producer told one."""
+    if state.duration_ns is None and state.running_us is not None and state.ended_us is not None:
+        state.duration_ns = min((state.ended_us - state.running_us) * 1000, INT64_MAX)
 
 
 def _change(state: State, event: Recorded, fact: Fact | None) -> None:
@@ -209,8 +214,14 @@ def _delete(state: State, event: Recorded, fact: Fact | None) -> None:
 
 
 def _erase(state: State, event: Recorded, fact: Fact | None) -> None:
+    """Leave what the envelopes of the events tell: so it is as if their data had never been there."""
     state.erased_position = event.position
-    state.debt = None
+    state.user_id = state.created_by
+    for name in _SAID:
+        setattr(state, name, _UNSAID[name])
+    state.stop_reason = "cancelled" if state.status == "cancelled" else None
+    state.duration_ns = None
+    _measure(state)
 
 
 def _call_back(state: State, event: Recorded, fact: Fact | None) -> None:
@@ -220,6 +231,14 @@ def _call_back(state: State, event: Recorded, fact: Fact | None) -> None:
         state.callback_sent_us = callbacks.sent_us(event, fact)
         state.callback_status_code, state.callback_error = fact.status_code, fact.error
 
+
+_SAID = (
+    "project_id", "agent_id", "conversation_id", "base_template_id", "batch_id", "background", "timeout_s", "usage",
+    "ttft_ns", "callback_url", "callback_sent_us", "callback_status_code", "callback_error", "metadata",
+    "request_config", "refused", "runs", "debt",
+)  # fmt: skip
+"""What only the data of events tells."""
+_UNSAID = dict(zip(State.__struct_fields__[-len(State.__struct_defaults__) :], State.__struct_defaults__, strict=True))
 
 _Fold = Callable[[State, Recorded, Fact | None], None]
 _VERBS: dict[str, _Fold] = {

@@ -9,8 +9,11 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterable, Itera
 from itertools import islice
 from typing import Any, Protocol
 
+import msgspec
+
 from ledger.errors import StoreClosed
 from ledger.events import Recorded
+from ledger.leaf import payload_digest
 from ledger.merkle import Frontier
 from ledger.session import Head, Sealed, Session, States, Work
 
@@ -72,6 +75,15 @@ class Store(Protocol):
 
     def grown(self) -> int | None:
         """Return the log's size if anybody wrote to it since the last call, else None; cheap and immediate."""
+
+    async def scrub(self) -> bool:
+        """Take what was erased out of whatever the engine still keeps of it; tell whether all of it is gone.
+
+        Where a reader still holds an older state of the log it is not, and the call is to be made again.
+        """
+
+    async def erased(self) -> int:
+        """Return the position of the last event that erased others, 0 where none did."""
 
     def lease(self, name: str) -> bool:
         """Take the lease of a duty, or find that this store has it: one holder at a time among all on the same log.
@@ -162,6 +174,14 @@ class MemoryStore:
         changed, self._changed = self._changed, False
         return self._log.head().size if changed else None
 
+    async def scrub(self) -> bool:
+        """See ``Store.scrub``."""
+        return True
+
+    async def erased(self) -> int:
+        """See ``Store.erased``."""
+        return self._log.erased
+
     def lease(self, name: str) -> bool:
         """See ``Store.lease``: nobody else can have this log."""
         return not self._closed
@@ -179,6 +199,7 @@ class _Memory:
         self._keys: dict[str, Recorded] = {}
         self._head = Head(0, 0, Frontier())
         self.imports: list[tuple[int, int]] = []
+        self.erased = 0
 
     def head(self) -> Head:
         return self._head
@@ -204,4 +225,15 @@ class _Memory:
                 self._keys[event.key] = event
         self.leaves += sealed.leaves
         self.imports += sealed.imports
+        for event in sealed.erased:
+            self._blank(event)
         self._head = sealed.head
+
+    def _blank(self, erased: Recorded) -> None:
+        events = self._streams[erased.stream]
+        for at, event in enumerate(events[: erased.version - 1]):
+            blank = msgspec.structs.replace(event, data=None, salt=None, digest=payload_digest(event))
+            events[at] = self.events[event.position - 1] = blank
+            if event.key is not None:
+                self._keys[event.key] = blank
+        self.erased = erased.position

@@ -151,6 +151,7 @@ def verify(connection: Any, progress: Progress | None = None) -> Verdict:
                 progress(verifier.size, size)
         _check_end(verifier, size, recorded_us, frontier)
         _check_tree(verifier, connection)
+        _check_erasures(verifier, connection)
         connection.execute("COMMIT")
     except (engine.Error, msgspec.MsgspecError, TypeError, UnicodeDecodeError) as error:
         verifier.problems.append(Problem(verifier.size + 1, f"the file cannot be read on: {error}"))
@@ -196,6 +197,15 @@ def _check_end(verifier: Verifier, size: int, recorded_us: int, frontier: bytes)
         Problem(position, f"data of {stream} is gone, and no event tells of its erasure")
         for stream, position in verifier.unexplained.items()
     ]
+
+
+def _check_erasures(verifier: Verifier, connection: Any) -> None:
+    """Tell where the data of an erased event is there, or something else than nothing in its place."""
+    left = connection.execute(
+        "SELECT events.position FROM erasures JOIN events ON events.position = erasures.position "
+        "WHERE salt <> zeroblob(length(salt)) OR data <> zeroblob(length(data))"
+    )
+    verifier.problems += [Problem(position, "was erased, but not all of its data is blank") for (position,) in left]
 
 
 def _check_tree(verifier: Verifier, connection: Any) -> None:

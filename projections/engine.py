@@ -16,9 +16,10 @@ import structlog
 
 from ledger import engine as sqlite
 from ledger.errors import LedgerError, Unavailable
-from ledger.events import Recorded
+from ledger.events import ERASURES, Recorded
 from ledger.leaf import leaf_hash
 from ledger.ledger import Ledger
+from projections import scrub
 from projections.batches import BATCHES
 from projections.callbacks import CALLBACKS
 from projections.file import NO_CHECKPOINT, checkpoints, drop, move, open_or_replace, replace
@@ -74,17 +75,27 @@ class Engine:
         while grows():
             await asyncio.sleep(GROWTH_INTERVAL_S)
             await self.catch_up(progress)
+        await self.scrub()
 
     async def rebuild_only(self, progress: Progress | None = None) -> int:
         """Open the views file just to rebuild it whole; return how many events were folded."""
         await self._begin()
         try:
-            return await self.rebuild(None, progress)
+            done = await self.rebuild(None, progress)
         except sqlite.DatabaseError as error:
             if isinstance(error, sqlite.OperationalError):
                 raise
             await self._replace(error)
-            return await self.rebuild(None, progress)
+            done = await self.rebuild(None, progress)
+        await self.scrub()
+        return done
+
+    async def scrub(self) -> bool:
+        """Take what was erased out of the views file; tell whether all of it is gone (``projections.scrub``).
+
+        Views of a million runs take some ten seconds, in which reads go on and folding does not.
+        """
+        return await self._connection.run(lambda db: scrub.scrub(db, self.path))
 
     async def _begin(self) -> list[Projection]:
         self._connection = await sqlite.open_async(lambda: open_or_replace(self.path))
@@ -231,6 +242,8 @@ class Engine:
                     mine = [event for event in fresh if event.type in projection.types]
                     changed[projection.name] = projection.apply(db, projection.name, mine, memory) if mine else []
                     move(db, projection, fresh[-1])
+            if any(event.type in ERASURES for event in batch):
+                scrub.want(db)
             db.execute("COMMIT")
         except BaseException:
             self._forget()

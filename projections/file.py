@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +25,27 @@ CREATE TABLE IF NOT EXISTS projections (
     name TEXT PRIMARY KEY, version INTEGER NOT NULL, position INTEGER NOT NULL, leaf BLOB NOT NULL
 ) STRICT
 """
+_UNSCRUBBED = """
+CREATE TABLE IF NOT EXISTS unscrubbed (
+    one INTEGER PRIMARY KEY CHECK (one = 1), wanted INTEGER NOT NULL, rewritten INTEGER NOT NULL
+) STRICT
+"""
 
 log = structlog.get_logger("projections")
+
+
+def lock(path: Path, *, wait: bool) -> int | None:
+    """Take the lock of whoever rebuilds the views, as a file handle; None while another has it, unless ``wait``."""
+    handle = os.open(f"{path}.rebuild", os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    except BaseException:
+        os.close(handle)
+        raise
+    return handle
 
 
 def views_path(ledger_path: Path) -> Path:
@@ -59,6 +80,7 @@ def _open(path: Path) -> Any:
     connection.execute("PRAGMA synchronous = NORMAL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_SIZE // PAGE_SIZE}")
     connection.execute(_SCHEMA)
+    connection.execute(_UNSCRUBBED)
     return connection
 
 

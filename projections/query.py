@@ -187,13 +187,13 @@ def conditions(query: Query) -> Where:
     statuses = wanted_statuses(query.filters)
     move = moving(query.filters)
     if query.as_of is None:
-        where.add("deleted_us IS NULL")
+        where.add("deleted_us IS NULL AND erased_position IS NULL")
         if statuses is not None:
             where.one_of("status", statuses, "status")
         for condition in move.conditions:
             where.add(condition)
     else:
-        where.add(existed(query.as_of), as_of=query.as_of.value)
+        where.add(f"{existed(query.as_of)} AND erased_position IS NULL", as_of=query.as_of.value)
         if statuses is not None:
             where.one_of(status_at(query.as_of), statuses, "status")
         if move.conditions:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import secrets
 from collections.abc import Callable, Sequence
@@ -12,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ledger import engine as sqlite
-from ledger.events import Recorded
+from ledger.events import ERASURES, Recorded
 from ledger.store import Store
-from projections.file import checkpoints, move
+from projections import scrub
+from projections.file import checkpoints, lock, move
 from projections.projection import Memory, Projection
 
 BATCH = 10_000
@@ -37,22 +37,28 @@ class Rebuild:
         self._store = store
         self._chosen = chosen
         self._memories = {projection.name: projection.fresh() for projection in chosen}
+        self._erased: list[Recorded] = []
+        """What was erased since the rebuild began, which may have read the data: folded once more, with indexes."""
 
     async def run(self, progress: Progress | None, grows: Callable[[], bool]) -> int:
         """Rebuild and swap; return how many events were folded.
 
         Another rebuild of the same file, in whatever process, is waited for.
         """
-        lock = await asyncio.to_thread(_lock, self._path)
+        handle = await asyncio.to_thread(lock, self._path, wait=True)
         try:
             await self._run(partial(_begin, chosen=self._chosen))
             last = await self._fold(progress, grows)
             generation = secrets.token_hex(4)
             for projection in self._chosen:
                 await self._run(partial(projection.index, table=f"{projection.name}__new", generation=generation))
+            if self._erased:
+                parts = _split(self._erased, self._chosen)
+                await self._run(partial(_fold_beside, parts=parts, memories=self._memories))
             return await self._swap(last)
         finally:
-            os.close(lock)
+            if handle is not None:
+                os.close(handle)
 
     async def _fold(self, progress: Progress | None, grows: Callable[[], bool]) -> int:
         total = (await self._store.head()).size
@@ -64,6 +70,7 @@ class Rebuild:
             if not batch:
                 await asyncio.sleep(GROWTH_INTERVAL_S)
                 continue
+            self._erased += [event for event in batch if event.position > total and event.type in ERASURES]
             parts = _split(batch, self._chosen)
             births = await self._births(parts)
             await self._run(partial(_fold_beside, parts=parts, memories=self._memories, births=births))
@@ -82,7 +89,17 @@ class Rebuild:
             rest = await self._store.scan(last, BATCH)
             last = rest[-1].position if rest else last
             at = (await self._store.scan(last - 1, 1))[0] if last else None
-            done = await self._run(partial(_swap, chosen=self._chosen, rest=rest, last=at, memories=self._memories))
+            had_data = await self._store.erased() > 0  # so may the old views, whose pages are free after the swap
+            done = await self._run(
+                partial(
+                    _swap,
+                    chosen=self._chosen,
+                    rest=rest,
+                    last=at,
+                    memories=self._memories,
+                    had_data=had_data,
+                )
+            )
         return last
 
 
@@ -120,7 +137,13 @@ def _fold_beside(
 
 
 def _swap(
-    db: Any, chosen: Sequence[Projection], rest: list[Recorded], last: Recorded | None, memories: dict[str, Memory]
+    db: Any,
+    chosen: Sequence[Projection],
+    rest: list[Recorded],
+    last: Recorded | None,
+    memories: dict[str, Memory],
+    *,
+    had_data: bool,
 ) -> bool:
     if rest:
         _fold_beside(db, _split(rest, chosen), memories)
@@ -135,14 +158,10 @@ def _swap(
             db.execute(f"DROP TABLE IF EXISTS {projection.name}")
             db.execute(f"ALTER TABLE {projection.name}__new RENAME TO {projection.name}")
             move(db, projection, last)
+        if had_data:
+            scrub.want(db)
         db.execute("COMMIT")
     except BaseException:
         db.execute("ROLLBACK")
         raise
     return True
-
-
-def _lock(path: Path) -> int:
-    handle = os.open(f"{path}.rebuild", os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(handle, fcntl.LOCK_EX)
-    return handle

@@ -38,6 +38,7 @@ from server.routes import (
     batches,
     callbacks,
     docs,
+    erasures,
     health,
     jobs,
     messages,
@@ -51,6 +52,7 @@ from server.routes import (
 from server.routes import log as log_routes
 from server.routes import metrics as metrics_routes
 from server.routing import Router, routes_of
+from server.scrubber import Scrubber
 
 NOTICE_INTERVAL_S = 0.005
 """How old this process's knowledge of others' appends may be when a request is let in: revoking works at once."""
@@ -59,7 +61,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 log = structlog.get_logger("server")
 ROUTER = Router(
     routes_of(
-        *(jobs, runs, callbacks, messages, steps, usage, trace, stream, batches, agents),
+        *(jobs, runs, erasures, callbacks, messages, steps, usage, trace, stream, batches, agents),
         *(log_routes, tokens, health, metrics_routes, docs),
     )
 )
@@ -75,6 +77,7 @@ class App:
         self.access = Access()
         self.views: Views
         self.expiry: Expiry
+        self.scrubber: Scrubber
         self.hub: Hub
         self.dispatcher: Dispatcher | None = None
         self.metrics = CollectorRegistry()
@@ -110,6 +113,7 @@ class App:
         self.engine.on_applied = self.hub.applied
         self.engine.start().add_done_callback(self._ended)
         self.expiry = Expiry(self.ledger, self.views)
+        self.scrubber = Scrubber(self.ledger, self.engine)
         if self.config.callbacks:
             self.dispatcher = await open_dispatcher(self.config, self.ledger, self.engine, self.views, self.metrics)
 
@@ -121,6 +125,7 @@ class App:
     def start_beats(self) -> None:
         """Start what runs by the clock."""
         self._own(self.expiry.run(), "expiry")
+        self._own(self.scrubber.run(), "scrubber")
         self._own(self._look_after_streams(), "streams")
         if self.dispatcher is not None:
             self._own(self.dispatcher.run(), "callbacks")

@@ -15,7 +15,7 @@ import msgspec
 import structlog
 
 from ledger import ids
-from ledger.events import TYPES, Message, Recorded
+from ledger.events import ERASURES, TYPES, Message, Recorded
 from ledger.ledger import wall_clock_us
 from ledger.times import to_text
 from ledger.tokens import ACCESS_TYPES
@@ -260,8 +260,10 @@ class Hub:
     def _announce(self, batch: Sequence[Recorded]) -> None:
         if self._runs:
             self._announce_runs(batch)
-        if any(event.type == "run.erased" for event in batch):
+        if any(event.type in ERASURES for event in batch):
             self.reads.clear()
+            self._chunks.clear()
+            self._chunks_size = 0
         for feed in self._feeds.values():
             feed.announce(feed.frames(batch), self.position)
         if self.subscribers and any(event.type in ACCESS_TYPES for event in batch):

@@ -17,7 +17,7 @@ from ledger.verify import verify as verify_log
 from projections.compare import differences
 from projections.engine import Engine
 from projections.file import views_path
-from server.cli.options import bar, clean, db_option, json_option, run, say_json
+from server.cli.options import bar, clean, db_option, existing, json_option, run, say_json
 
 
 @click.command(short_help="Is the record whole and true?")
@@ -79,8 +79,7 @@ def rebuild(db: Path, as_json: bool) -> None:
     Example:
       jobledger rebuild --db ledger.db
     """
-    if not db.exists():
-        raise Unreadable(path=db, reason="there is no such file")
+    existing(db)
     started = time.perf_counter()
     events = run(_rebuild(db))
     seconds = time.perf_counter() - started

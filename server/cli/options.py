@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from ledger.errors import invalid
+from ledger.errors import Unreadable, invalid
 from ledger.sqlite import SqliteStore
 from ledger.times import from_text
 from projections.history import AsOf
@@ -86,6 +86,13 @@ def point(text: str | None, option: str) -> AsOf | None:
             raise invalid(option, "is beyond any position")
         return AsOf(position=int(text))
     return AsOf(time_us=from_text(text, option))
+
+
+def existing(db: Path) -> Path:
+    """Return the path of a ledger that a command must not make; raise ``Unreadable`` where there is none."""
+    if not db.exists():
+        raise Unreadable(path=db, reason="there is no such file")
+    return db
 
 
 @asynccontextmanager

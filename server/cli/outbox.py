@@ -11,7 +11,7 @@ import msgspec
 
 from ledger import ids
 from ledger.commands import Context
-from ledger.errors import NotFound, Unreadable
+from ledger.errors import NotFound
 from ledger.ids import SYSTEM_USER
 from ledger.ledger import Ledger
 from ledger.store import Store
@@ -23,7 +23,7 @@ from projections.file import views_path
 from server.callbacks import history
 from server.callbacks.history import Callback, CallbackAttempt
 from server.callbacks.redelivery import redeliver, redeliver_abandoned
-from server.cli.options import clean, out, point, reading, run, say_json, table
+from server.cli.options import clean, existing, out, point, reading, run, say_json, table
 
 SENT_BY = "A running server sends them now; without one they are sent at the next `jobledger serve`."
 
@@ -145,7 +145,7 @@ def owe(db: Path, wanted: Sequence[str], reason: str | None, *, as_json: bool) -
         ids.parse(id, "job", "run")
 
     async def work() -> int:
-        async with _open(db) as ledger:
+        async with Ledger.open(existing(db)) as ledger:
             receipt = await redeliver(ledger, wanted, Context(actor=SYSTEM_USER), reason=reason)
             return len(receipt.events)
 
@@ -157,18 +157,12 @@ def owe_abandoned(db: Path, since: str | None, reason: str | None, *, as_json: b
     since_us = TIME_MIN_US if since is None else from_text(since, "--since")
 
     async def work() -> int:
-        async with _open(db) as ledger:
+        async with Ledger.open(existing(db)) as ledger:
             lost = await outbox.abandoned_here(ledger.store, views_path(db), since_us)
             context = Context(actor=SYSTEM_USER)
             return await redeliver_abandoned(ledger, lost, context, since_us=since_us, reason=reason)
 
     _say_owed(run(work()), as_json)
-
-
-def _open(db: Path) -> Ledger:
-    if not db.exists():
-        raise Unreadable(path=db, reason="there is no such file")
-    return Ledger.open(db)
 
 
 def _say_owed(count: int, as_json: bool) -> None:

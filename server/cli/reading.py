@@ -11,7 +11,7 @@ import msgspec
 
 from ledger import cloudevents, ids, upcast
 from ledger.errors import NotFound
-from ledger.events import Recorded
+from ledger.events import ERASURES, Recorded
 from ledger.state import State, evolve
 from ledger.times import to_text
 from projections import jobs, runs
@@ -80,6 +80,8 @@ def show(db: Path, as_json: bool, when: str | None, id: str) -> None:
     state = fold_as_of(events, point(when, "--at") or AsOf(position=events[-1].position))
     if state is None:
         raise NotFound(what=id.partition("-")[0], id=f"{id}{f' as of {when}' if when else ' (it was deleted)'}")
+    if (erased := next((event for event in events if event.type in ERASURES), None)) is not None:
+        click.echo(f"{id} was erased at position {erased.position}; only its envelopes are left", err=True)
     if as_json:
         say_json(_object(state))
         return

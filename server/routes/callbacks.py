@@ -14,7 +14,7 @@ from server.callbacks.redelivery import redeliver
 from server.exchange import Exchange
 from server.listing import check_as_of
 from server.routes.jobs import JOB
-from server.routes.resources import Resource, find, read_as_of
+from server.routes.resources import Resource, check_not_erased, find, read_as_of
 from server.routes.runs import RUN
 from server.routing import Handler, Route
 
@@ -54,6 +54,7 @@ async def _retrieve(exchange: Exchange, resource: Resource, id: str) -> web.Resp
         find(exchange, resource, id)
     else:
         await check_as_of(exchange, at)
+        check_not_erased(exchange, resource, id)
     told = await history.read(exchange.app.ledger.store, id, at)
     if told is None or told.state.kind not in resource.kinds or not exchange.sees(told.state):
         raise NotFound(what=resource.name, id=id)

@@ -61,6 +61,16 @@ def find(exchange: Exchange, resource: Resource, id: str) -> Row:
     return row
 
 
+def check_not_erased(exchange: Exchange, resource: Resource, id: str) -> None:
+    """Raise ``Erased`` where a resource was erased, whatever point in history is asked for: nothing of it is left."""
+    for kind in resource.kinds:
+        row = exchange.app.views.row(_TABLES[kind], id)
+        if row is None:
+            continue
+        if row.erased_position is not None and exchange.caller.may_see(row.user_id, row.project_id):
+            raise Erased(id=id, position=row.erased_position)
+
+
 def read_as_of(params: Params) -> AsOf | None:
     """Return the point in history that a read asks for."""
     return params.as_of()
@@ -94,6 +104,7 @@ async def _batch_answer(exchange: Exchange, wire: bytes, version: int, at: AsOf 
 async def _retrieve_as_of(exchange: Exchange, resource: Resource, id: str, at: AsOf) -> web.Response:
     await exchange.wait_for_position()
     await check_as_of(exchange, at)
+    check_not_erased(exchange, resource, id)
     state = fold_as_of(await exchange.app.ledger.read(id), at)
     if state is None or state.kind not in resource.kinds or not exchange.sees(state):
         raise NotFound(what=resource.name, id=id)
@@ -107,7 +118,7 @@ async def execute(exchange: Exchange, resource: Resource, command: Command, time
     id = command.id
     exchange.resource = id
     context = exchange.context(time)
-    context = msgspec.structs.replace(context, sees=_sees(exchange, resource))
+    context = msgspec.structs.replace(context, sees=sees(exchange, resource))
     receipt = await exchange.app.ledger.execute_plan(single(command), context, streams=(id,))
     return await answer_command(exchange, resource, receipt, id, is_new=isinstance(command, Create))
 
@@ -132,7 +143,7 @@ async def cancel(exchange: Exchange, resource: Resource, id: str) -> web.Respons
     exchange.resource = id
     await exchange.body(Nothing)
     plan = cancel_with_members(id, exchange.if_match(), exchange.caller.by)
-    context = msgspec.structs.replace(exchange.context(), sees=_sees(exchange, resource))
+    context = msgspec.structs.replace(exchange.context(), sees=sees(exchange, resource))
     receipt = await exchange.app.ledger.execute_plan(plan, context)
     return await answer_command(exchange, resource, receipt, id)
 
@@ -189,5 +200,6 @@ def history(pattern: str, handler: Handler, summary: str) -> Route:
     return Route("GET", pattern, handler, "read", summary, query=read_versions, answer=answer, media=BATCH_MEDIA_TYPE)
 
 
-def _sees(exchange: Exchange, resource: Resource) -> Callable[[State], bool]:
+def sees(exchange: Exchange, resource: Resource) -> Callable[[State], bool]:
+    """Return whether whoever asks may see a resource of the family."""
     return lambda state: state.kind in resource.kinds and exchange.sees(state)

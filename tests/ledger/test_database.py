@@ -68,7 +68,7 @@ async def test_a_file_of_format_1_is_brought_up_to_date_and_keeps_all_that_it_ho
         assert (ledger.name, ledger.size) == ("of old", len(before["events"]))
         assert {table: ask(old, f"SELECT * FROM {table}") for table in COPIED} == before
         assert await ledger.store.imported(range(1, ledger.size + 1)) == set()
-    assert (format_of(old), FORMAT) == (2, 2)
+    assert (format_of(old), FORMAT) == (3, 3)
     assert schema(old) == schema(newer)
 
 
@@ -115,7 +115,7 @@ async def test_of_several_who_open_a_file_of_format_1_at_once_each_finds_it_up_t
     assert [await store.imported([1]) for store in stores] == [set()] * 4
     for store in stores:
         await store.close()
-    assert (format_of(old), has_imports(old)) == (2, True)
+    assert (format_of(old), has_imports(old)) == (3, True)
 
 
 async def test_an_update_that_fails_leaves_a_file_of_format_1(old, monkeypatch):

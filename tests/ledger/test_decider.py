@@ -5,7 +5,8 @@ from itertools import permutations
 import msgspec
 import pytest
 
-from ledger.decider import Change, Create, Delete, Expire, admit, cancel, decide
+from ledger import events as facts
+from ledger.decider import Change, Create, Delete, Erase, Expire, admit, cancel, decide
 from ledger.errors import AlreadyExists, Erased, InvalidInput, InvalidTransition, NotFound, VersionMismatch
 from ledger.events import NOTHING, TYPES, Changed, Created, Deleted, ErrorInfo, Refused
 from tests.ledger.histories import (
@@ -219,13 +220,41 @@ def test_delete_works_in_every_status_and_then_there_is_nothing(kind, status):
     admit(gone, id_of(kind, 1), f"{kind}.erased", NOTHING)
 
 
-@pytest.mark.parametrize("command", [change("job", "failed"), change("job", ttft_ns=1), Delete(id=id_of("job", 1))])
+@pytest.mark.parametrize("command", [
+    change("job", "failed"), change("job", ttft_ns=1), Delete(id=id_of("job", 1)),
+    Erase(id=id_of("job", 1), reason="again"),
+])  # fmt: skip
 def test_what_does_not_exist_or_was_erased_is_not_changed(command):
     with pytest.raises(NotFound):
         decide(None, command, ACTOR)
     with pytest.raises(Erased) as refusal:
         decide(lived("job", "created", ("erased", {"reason": "asked for"})), command, ACTOR)
     assert refusal.value.position == 2
+
+
+@pytest.mark.parametrize(("kind", "status"), EVERY_STATUS)
+@pytest.mark.parametrize("deleted", [False, True])
+def test_erasure_works_in_every_status_also_of_what_was_deleted_and_is_the_last_word(kind, status, deleted):
+    state = at(kind, status)
+    if deleted:
+        state = fold(recorded(life(kind, *way_to(kind, status)), decide(state, Delete(id=id_of(kind, 1)), ACTOR)))
+    decision = decide(state, Erase(id=id_of(kind, 1), reason="asked for", by="user-1"), ACTOR)
+    assert decision.events == ((f"{kind}.erased", facts.Erased(reason="asked for", by="user-1")),)
+    erased = lived(kind, *way_to(kind, status), ("erased", {"reason": "asked for"}))
+    for type in (f"{kind}.updated", f"{kind}.deleted", f"{kind}.erased", f"{kind}.failed"):
+        with pytest.raises(Erased):
+            admit(erased, id_of(kind, 1), type, NOTHING)
+
+
+@pytest.mark.parametrize("reason", ["", " ", "\n"])
+def test_an_erasure_says_why(reason):
+    with pytest.raises(InvalidInput, match="reason"):
+        decide(lived("job", "created"), Erase(id=id_of("job", 1), reason=reason), ACTOR)
+
+
+def test_what_was_erased_does_not_expire():
+    erased = lived("run", ("created", {"timeout_s": 2.5}), "running", ("erased", {"reason": "asked for"}))
+    assert decide(erased, Expire(id=id_of("run", 1), now_us=START_US * 2), ACTOR).events == ()
 
 
 # --- expiry -----------------------------------------------------------------------------------------------------------

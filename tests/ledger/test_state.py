@@ -132,6 +132,31 @@ def test_a_deletion_and_an_erasure_are_told_and_the_status_stays():
     assert (state.erased_position, state.etag) == (3, 3)
 
 
+LIVES_ERASED = [
+    ["created"],
+    ["created", "running"],
+    ["created", "running", ("completed", {"stop_reason": "end_turn", "total_duration_ns": 5, "ttft_ns": 3})],
+    ["created", "running", ("failed", {"error": {"type": "E"}, "metadata": {"a": 1}})],
+    ["created", "running", ("cancelled", {"stop_reason": "cancelled"}), ("updated", {"total_duration_ns": 7})],
+    ["created", ("refused", {"asked": "completed", "found": "created"}), ("updated", {"usage": {"step_count": 3}})],
+    ["created", "running", "completed", ("deleted", {"reason": "x"})],
+]
+
+
+@pytest.mark.parametrize("verbs", LIVES_ERASED, ids=lambda verbs: str(verbs[-1]))
+def test_what_was_erased_is_as_if_its_data_had_never_been_there(verbs):
+    everything = {
+        "user_id": "owner", "agent_id": "a", "conversation_id": "c", "base_template_id": "t", "project_id": "p",
+        "background": True, "metadata": {"m": 1}, "request_config": {"r": 1}, "callback_url": "x", "timeout_s": 2.5,
+        "batch_id": "b", "runs": ["r1"],
+    }  # fmt: skip
+    events = life("run", ("created", everything), *verbs[1:], ("erased", {"reason": "y"}))
+    blank = [msgspec.structs.replace(event, data=None, salt=None, digest="0" * 64) for event in events[:-1]]
+    erased = fold(events)
+    assert erased == fold([*blank, events[-1]])
+    assert (erased.user_id, erased.metadata, erased.agent_id, erased.debt) == (ACTOR, None, None, None)
+
+
 @pytest.mark.parametrize("name", ["access.granted", "access.revoked"])
 def test_a_token_is_no_resource(name):
     data = {"user_id": "u", "scopes": ["read"], "token_sha256": "0"} if name == "access.granted" else {}

@@ -1,6 +1,6 @@
 """Random histories of jobs, runs and batches, the same for the same seed: what a fold must get right, all mixed.
 
-Lives interleave, clocks jump, statuses are refused, rows are updated and deleted, tokens come and go in between.
+Lives interleave, clocks jump, statuses are refused, rows are updated, deleted and erased, and tokens come and go.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import partial
 
 from ledger import Ledger, commands, messages
 from ledger.commands import Context, Note
-from ledger.decider import Abandon, Change, Command, Create, Delete, Expire, Redeliver, Report, cancel
+from ledger.decider import Abandon, Change, Command, Create, Delete, Erase, Expire, Redeliver, Report, cancel
 from ledger.errors import LedgerError
 from ledger.events import Changed, Created, ErrorInfo, Granted, RunUpdated, Step, TokenUsage, draft
 from ledger.session import Session, Work
@@ -114,8 +114,8 @@ class History:
         if self.chance.random() < 0.18:
             return lambda session: (self._callback(session),)
         id = self.chance.choice(self.ids)
-        command = self.chance.choices([self._move, self._update, self._cancel, self._delete, self._expire],
-                                      [12, 6, 2, 1, 1])[0](id)  # fmt: skip
+        command = self.chance.choices([self._move, self._update, self._cancel, self._delete, self._expire, self._erase],
+                                      [24, 12, 4, 2, 2, 1])[0](id)  # fmt: skip
         return commands.single(command)
 
     def _creation(self) -> commands.Plan:
@@ -192,6 +192,9 @@ class History:
 
     def _delete(self, id: str) -> Command:
         return Delete(id=id, reason="tidy")
+
+    def _erase(self, id: str) -> Command:
+        return Erase(id=id, reason="asked for", by=self.chance.choice([None, USERS[0]]))
 
     def _expire(self, id: str) -> Command:
         return Expire(id=id, now_us=self.now_us)

@@ -210,5 +210,5 @@ async def test_a_rebuild_that_is_killed_leaves_the_old_views_and_the_next_succee
     await again.close()
     assert contents(path) == await fresh()
     assert sorted(name for (name,) in ask(path, "SELECT name FROM sqlite_schema WHERE type = 'table'")) == sorted(
-        [*TABLES, "projections"]
+        [*TABLES, "projections", "unscrubbed"]
     )
