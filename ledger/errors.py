@@ -16,7 +16,8 @@
     │   ├── QueueFull           the write queue is at its limit
     │   ├── StoreClosed         the ledger is closing or closed
     │   └── StoreFailed         the disk or the database refused; nothing was recorded
-    └── Unreadable              a file is not a ledger that this program can read
+    ├── Unreadable              a file is not a ledger that this program can read
+    └── Damaged                 what the file holds contradicts itself
 
 The docstring of a class is its message; facts are attached as attributes and in ``facts``.
 """
@@ -130,3 +131,7 @@ class StoreFailed(Unavailable):
 
 class Unreadable(LedgerError):
     """{path} cannot be read: {reason}"""
+
+
+class Damaged(LedgerError):
+    """The ledger's file is damaged: {reason}. `jobledger verify` names where."""

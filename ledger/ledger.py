@@ -17,6 +17,7 @@ import structlog
 from ledger import commands, limits, messages
 from ledger import state as states
 from ledger.bulk import Entry, append_one
+from ledger.checkpoint import Kept
 from ledger.commands import Context, Note, Plan, Receipt
 from ledger.decider import Command, Erase
 from ledger.errors import Erased, NotFound, StoreFailed, invalid
@@ -251,6 +252,23 @@ class Ledger:
     def job(self, *, actor: str = SYSTEM_USER, **facts: Any) -> Recorder:
         """Record a job around a block, as ``run`` does."""
         return Recorder(self, "job", actor, facts)
+
+    # -- evidence
+
+    async def checkpoint(self, *, new_key: bool = False) -> Kept:
+        """Sign the log as it stands now, and keep the note in the file; the same log gives the same note again.
+
+        Nothing is signed that does not go on from the last checkpoint. ``new_key``: sign with a fresh key from now on.
+        Raises ``Damaged``, and ``Unreadable`` or ``InvalidInput`` where the key cannot be read or made.
+        """
+        signer = await self.store.signer(new=new_key)
+        last = await self.store.last_checkpoint()
+        size, root = await self.store.prove(lambda tree: tree.going_on_from(last))
+        if last is not None and last.size == size and signer.signed(last.note):
+            return last
+        kept = Kept(size, self.clock(), signer.sign(size, root))
+        await self.store.keep_checkpoint(kept)
+        return kept
 
     # -- reading
 

@@ -110,6 +110,11 @@ class Frontier:
         roots.extend(reversed(waiting))
 
 
+def tree_root(size: int, node: Node) -> bytes:
+    """Return the root of the tree of the first ``size`` leaves; ``node`` is asked for complete subtrees of it only."""
+    return _range_root(0, size, node)
+
+
 def inclusion_proof(index: int, size: int, node: Node) -> list[bytes]:
     """Return the path that shows leaf `index` (from 0) in the tree of `size` leaves, lowest sibling first.
 

@@ -6,15 +6,18 @@ One thread owns the write connection and runs one function a transaction; everyt
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ledger import database, engine, queries
+from ledger import database, engine, keys, nodes, queries
+from ledger.checkpoint import Kept, Signer
 from ledger.errors import StoreClosed, StoreFailed, Unreadable
 from ledger.events import Recorded
+from ledger.proofs import Tree
 from ledger.session import Head, Session, States, Work
 
 T = TypeVar("T")
@@ -176,16 +179,37 @@ class SqliteStore:
 
     async def scrub(self) -> bool:
         """See ``Store.scrub``: the write-ahead log holds pages as they were before an erasure."""
-        if self._writer is None:
-            raise StoreClosed
-        try:
-            return await self._writer.run(_scrub)
-        except engine.Error as error:
-            raise StoreFailed(reason=str(error)) from error
+        return await self._write(_scrub)
 
     async def erased(self) -> int:
         """See ``Store.erased``."""
         return (await self._read(queries.erased_last))[0]
+
+    async def prove(self, work: Callable[[Tree], T]) -> T:
+        """See ``Store.prove``."""
+
+        def within_a_snapshot(connection: Any) -> T:
+            connection.execute("BEGIN")
+            try:
+                return work(nodes.tree_of(connection))
+            finally:
+                connection.execute("COMMIT")
+
+        return await self._read(within_a_snapshot)
+
+    async def last_checkpoint(self) -> Kept | None:
+        """See ``Store.last_checkpoint``."""
+        return await self._read(nodes.last_checkpoint_of)
+
+    async def keep_checkpoint(self, kept: Kept) -> bool:
+        """See ``Store.keep_checkpoint``."""
+        return await self._write(lambda connection: nodes.keep(connection, kept))
+
+    async def signer(self, *, new: bool = False) -> Signer:
+        """See ``Store.signer``."""
+        if self._writer is None:
+            raise StoreClosed
+        return await asyncio.to_thread(keys.renew if new else keys.load, self.path, self.name)
 
     def lease(self, name: str) -> bool:
         """See ``Store.lease``."""
@@ -203,6 +227,14 @@ class SqliteStore:
         """See ``Store.close``."""
         self._writer = None
         await self._closing.aclose()
+
+    async def _write(self, work: Callable[[Any], T]) -> T:
+        if self._writer is None:
+            raise StoreClosed
+        try:
+            return await self._writer.run(work)
+        except engine.Error as error:
+            raise StoreFailed(reason=str(error)) from error
 
     async def _read(self, work: Callable[[Any], T]) -> T:
         try:

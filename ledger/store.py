@@ -7,15 +7,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from ledger.checkpoint import Kept, Signer
 from ledger.errors import StoreClosed
 from ledger.events import Recorded
 from ledger.leaf import payload_digest
-from ledger.merkle import Frontier
+from ledger.merkle import Frontier, subtree_root
+from ledger.proofs import Tree
 from ledger.session import Head, Sealed, Session, States, Work
+
+T = TypeVar("T")
 
 
 def up_to(size_max: int | None, events: Iterable[Recorded]) -> Iterator[Recorded]:
@@ -85,6 +89,18 @@ class Store(Protocol):
     async def erased(self) -> int:
         """Return the position of the last event that erased others, 0 where none did."""
 
+    async def prove(self, work: Callable[[Tree], T]) -> T:
+        """Return what a function makes of the tree, as it stands at one moment."""
+
+    async def last_checkpoint(self) -> Kept | None:
+        """Return the kept checkpoint of the most events, None where there is none."""
+
+    async def keep_checkpoint(self, kept: Kept) -> bool:
+        """Keep a checkpoint, unless there is one of that size; tell whether it was kept, durably."""
+
+    async def signer(self, *, new: bool = False) -> Signer:
+        """Return the ledger's key, made on first use; ``new``: put a fresh one in its place."""
+
     def lease(self, name: str) -> bool:
         """Take the lease of a duty, or find that this store has it: one holder at a time among all on the same log.
 
@@ -103,6 +119,8 @@ class MemoryStore:
     def __init__(self) -> None:
         self._log = _Memory()
         self._states = States()
+        self._kept: dict[int, Kept] = {}
+        self._signer: Signer | None = None
         self._changed = False
         self._closed = False
         self.before_commit: Callable[[], None] = lambda: None
@@ -181,6 +199,30 @@ class MemoryStore:
     async def erased(self) -> int:
         """See ``Store.erased``."""
         return self._log.erased
+
+    async def prove(self, work: Callable[[Tree], T]) -> T:
+        """See ``Store.prove``."""
+        leaves, head = self._log.leaves, self._log.head()
+
+        def row(level: int, first: int, count: int) -> list[bytes]:
+            width = 1 << level
+            return [subtree_root(leaves[at * width : (at + 1) * width]) for at in range(first, first + count)]
+
+        return work(Tree(head.size, head.frontier.root(), row))
+
+    async def last_checkpoint(self) -> Kept | None:
+        """See ``Store.last_checkpoint``."""
+        return max(self._kept.values(), default=None)
+
+    async def keep_checkpoint(self, kept: Kept) -> bool:
+        """See ``Store.keep_checkpoint``."""
+        return self._kept.setdefault(kept.size, kept) is kept
+
+    async def signer(self, *, new: bool = False) -> Signer:
+        """See ``Store.signer``."""
+        if new or self._signer is None:
+            self._signer = Signer.new(self.name)
+        return self._signer
 
     def lease(self, name: str) -> bool:
         """See ``Store.lease``: nobody else can have this log."""

@@ -10,8 +10,8 @@ from threading import Barrier
 
 import pytest
 
+from ledger import private
 from ledger.errors import InvalidInput, Unreadable
-from server.callbacks import secret as place
 from server.callbacks.secret import FILE_SIZE_MAX, VARIABLE, load, origin, read, secret_path
 from server.callbacks.signing import Signer, new_private_key, new_secret
 from tests.server.callbacks.signed import secret
@@ -152,7 +152,7 @@ def test_who_comes_second_between_look_and_link_takes_the_secret_of_the_first(db
         write(file, f"{secret(1)}\n")  # the other process, just now
         link(source, target)
 
-    monkeypatch.setattr(place.os, "link", late)
+    monkeypatch.setattr(private.os, "link", late)
     assert keys(load(db, {})) == [secret(1)]
 
 
@@ -178,7 +178,7 @@ def test_a_file_system_without_links_is_named_as_the_reason(db, file, tmp_path, 
     def refuse(source, target):
         raise PermissionError(1, "Operation not permitted")
 
-    monkeypatch.setattr(place.os, "link", refuse)
+    monkeypatch.setattr(private.os, "link", refuse)
     with pytest.raises(Unreadable, match=f"cannot be made .Operation not permitted.; set {VARIABLE}"):
         load(db, {})
     assert list(tmp_path.iterdir()) == []
@@ -312,7 +312,7 @@ def test_a_file_that_may_not_be_read_is_named(db, file, monkeypatch):
     def refuse(path, flags):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(place, "_open", refuse)  # root, as which tests may run, may read everything
+    monkeypatch.setattr(private, "_open", refuse)  # root, as which tests may run, may read everything
     for use in (load, read):
         with pytest.raises(Unreadable, match="Permission denied"):
             use(db, {})

@@ -1,0 +1,93 @@
+"""Files of secrets beside a ledger: for their owner alone, whole or absent, and read with care."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shlex
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from ledger.errors import Unreadable, invalid
+
+FILE_SIZE_MAX = 4096
+"""Bytes of such a file that are read at most."""
+FORBIDDEN_MODE = 0o077
+"""What nobody but the owner may do with it: read, write or execute it."""
+
+
+def beside(db: Path, suffix: str) -> Path:
+    """Return where a file of a ledger is: ``ledger.db`` has ``ledger.key``."""
+    # A ledger that is itself named so must not be taken for it.
+    return db.with_name(f"{db.name}{suffix}") if db.suffix == suffix else db.with_suffix(suffix)
+
+
+def make(path: Path, content: bytes, mode: int = 0o600) -> bool:
+    """Make a file unless there is one by then; tell whether this call made it. It is durable afterwards.
+
+    It appears whole or not at all: written under another name, then linked, which fails when another process was first.
+    What a killed process leaves under that other name is never read, and stays as private.
+    """
+    with _written(path, content, mode) as partial:
+        try:
+            os.link(partial, path)
+        except FileExistsError:
+            return False
+        _sync_folder(path.parent)
+        return True
+
+
+def replace(path: Path, content: bytes, mode: int = 0o600) -> None:
+    """Put a file in the place of another, in one step; it is durable afterwards."""
+    with _written(path, content, mode) as partial:
+        partial.replace(path)
+        _sync_folder(path.parent)
+
+
+def read(path: Path, *, is_secret: bool = True) -> bytes:
+    """Return what a file holds, at most one byte more than ``FILE_SIZE_MAX``.
+
+    Raises ``FileNotFoundError``; ``Unreadable`` for what is no file, ``InvalidInput`` for a secret others may read.
+    """
+    with open(path, "rb", opener=_open) as file:
+        mode = os.fstat(file.fileno()).st_mode
+        if not stat.S_ISREG(mode):
+            raise Unreadable(path=path, reason="it is no regular file")
+        if is_secret and os.name != "nt" and mode & FORBIDDEN_MODE:  # Windows has no such modes and shows 0666 for all
+            what = f"can be read or changed by others than its owner; run: chmod 600 {shlex.quote(str(path))}"
+            raise invalid(str(path), what, "mode 600")
+        return file.read(FILE_SIZE_MAX + 1)
+
+
+@contextlib.contextmanager
+def _written(path: Path, content: bytes, mode: int) -> Iterator[Path]:
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)  # mode 0600
+    partial = Path(name)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if mode != 0o600:
+            partial.chmod(mode)
+        yield partial
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _open(path: str, flags: int) -> int:
+    """Open without waiting: a pipe in the file's place would block for ever."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a new name in a folder durable: a secret that others were given must not be gone after a power cut."""
+    if os.name == "nt":  # which opens no folders, and writes names through its journal
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
