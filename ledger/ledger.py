@@ -259,7 +259,7 @@ class Ledger:
         """Sign the log as it stands now, and keep the note in the file; the same log gives the same note again.
 
         Nothing is signed that does not go on from the last checkpoint. ``new_key``: sign with a fresh key from now on.
-        Raises ``Damaged``, and ``Unreadable`` or ``InvalidInput`` where the key cannot be read or made.
+        Raises ``Damaged``, and ``Unreadable`` where the key cannot be read or made.
         """
         signer = await self.store.signer(new=new_key)
         last = await self.store.last_checkpoint()

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
 
 from ledger import callbacks, engine
+from ledger.checkpoint import VerifierKey
 from ledger.events import TYPES, Recorded, TypeInfo
 from ledger.leaf import leaf_hash
 from ledger.merkle import Frontier
 from ledger.queries import COLUMNS
 from ledger.transitions import LEGAL, TERMINAL
+from ledger.witnesses import Witnesses
 
 PROBLEMS_MAX = 100
 """Problems that are told; a damaged file can have millions."""
 BATCH = 10_000
 _DELETED = ("deleted", "deleted after its end")
 """What stands for the status of what was deleted, by whether it had ended."""
+_ROWS = f"SELECT {COLUMNS}, leaf FROM events ORDER BY position"
 Progress = Callable[[int, int], None]
 
 
@@ -30,21 +34,30 @@ class Problem(msgspec.Struct, frozen=True):
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What a verification found. ``root``: of the tree as recomputed from the events, hex."""
+    """What a verification found. ``root``: of the tree as recomputed from the events, hex.
+
+    ``checkpoints``: how many the log was compared with; ``signatures``: how many of those a known key signed.
+    """
 
     ok: bool
     size: int
     root: str
     erased: int
+    checkpoints: int
+    signatures: int
     problems: list[Problem]
 
 
 class Verifier:
     """Checks events in the order of their positions; feed it batches, then ask for the verdict."""
 
-    def __init__(self) -> None:
+    def __init__(self, sizes: Iterable[int] = ()) -> None:
+        """``sizes``: those of which the roots are wanted, rising."""
         self.size = 0
         self.erased = 0
+        self.roots: dict[int, bytes] = {}
+        self._wanted = [*sizes][::-1]
+        self._leaves = 0
         self.unexplained: dict[str, int] = {}
         self.problems: list[Problem] = []
         self.nodes: list[tuple[int, int, bytes]] = []
@@ -61,45 +74,62 @@ class Verifier:
             event = Recorded(*row[:-1])
             if event.position != self.size + 1:
                 self._tell(self.size + 1, f"is missing; the next event stands at position {event.position}")
+                if event.position <= self.size:
+                    continue  # what does not even follow is no part of the log
             self.size = event.position
-            leaf = self._leaf(event, row[-1])
+            try:
+                leaf = self._leaf(event, row[-1])
+                if event.recorded < self.recorded_us:
+                    self._tell(self.size, "recorded before the event at the position before it")
+                self.recorded_us = event.recorded
+                self._check_stream(event)
+            except (AttributeError, TypeError, ValueError, msgspec.MsgspecError) as error:
+                self._tell(self.size, f"holds a value of a wrong type: {error}")
+                leaf = bytes(32)
             leaves.append(leaf)
-            if event.recorded < self.recorded_us:
-                self._tell(event.position, "recorded before the event at the position before it")
-            self.recorded_us = event.recorded
-            self._check_stream(event)
-        self.nodes += self.frontier.extend(leaves)
+        self._grow(leaves)
+
+    def _grow(self, leaves: list[bytes]) -> None:
+        """Add leaves to the tree, and look at its root where that is wanted."""
+        start, self._leaves = self._leaves, self._leaves + len(leaves)
+        done = start
+        while self._wanted and self._wanted[-1] <= self._leaves:
+            size = self._wanted.pop()
+            self.nodes += self.frontier.extend(leaves[done - start : size - start])
+            self.roots[size] = self.frontier.root()
+            done = size
+        self.nodes += self.frontier.extend(leaves[done - start :])
 
     def _leaf(self, event: Recorded, stored: bytes) -> bytes:
         if event.data is None or event.salt is None:
             self.erased += 1
-            self.unexplained.setdefault(event.stream, event.position)
+            self.unexplained.setdefault(event.stream, self.size)
             if event.digest is None or (event.data is None) != (event.salt is None):
-                self._tell(event.position, "data or salt is gone, but not by erasure: there is no digest of it")
+                self._tell(self.size, "data or salt is gone, but not by erasure: there is no digest of it")
         elif event.digest is not None:
-            self._tell(event.position, "has both data and the digest of erased data")
+            self._tell(self.size, "has both data and the digest of erased data")
             event = msgspec.structs.replace(event, digest=None)
         try:
             leaf = leaf_hash(event)
-        except UnicodeEncodeError:
-            leaf = b""
+        except (TypeError, ValueError, msgspec.MsgspecError):  # such text, or values, were never recorded
+            leaf = bytes(32)
         if leaf != stored:
-            self._tell(event.position, "does not match its leaf hash: the event was changed")
-        return leaf or bytes(32)
+            self._tell(self.size, "does not match its leaf hash: the event was changed")
+        return leaf
 
     def _check_stream(self, event: Recorded) -> None:
         info = TYPES.get(event.type)
         kind = event.type.partition(".")[0]
         version, status, first_kind = self._streams.get(event.stream, (0, None, kind))
         if event.version != version + 1:
-            self._tell(event.position, f"version {event.version} of {event.stream} follows version {version}")
+            self._tell(self.size, f"version {event.version} of {event.stream} follows version {version}")
         if kind not in (first_kind, "callback"):  # events of a callback stand in the stream of what owes it
-            self._tell(event.position, f"an event of a {kind} in the stream of a {first_kind}")
+            self._tell(self.size, f"an event of a {kind} in the stream of a {first_kind}")
         if info is None:
-            self._tell(event.position, f"type '{event.type}' is unknown to this program")
+            self._tell(self.size, f"type '{event.type}' is unknown to this program")
         elif info.status is not None:
             if status not in LEGAL[info.kind] or info.status not in LEGAL[info.kind][status]:
-                self._tell(event.position, f"{event.stream} went from {status or 'nothing'} to {info.status}")
+                self._tell(self.size, f"{event.stream} went from {status or 'nothing'} to {info.status}")
             status = info.status
             if status == "created" and callbacks.may_name(event.data):
                 self._callbacks[event.stream] = "owed"
@@ -109,11 +139,11 @@ class Verifier:
 
     def _check_other(self, event: Recorded, info: TypeInfo, status: str | None) -> str | None:
         if status is None:
-            self._tell(event.position, f"{event.type} of {event.stream} stands before its creation")
+            self._tell(self.size, f"{event.type} of {event.stream} stands before its creation")
         elif info.kind == "callback":
             self._check_callback(event, info.verb, status)
         elif status in _DELETED and info.verb != "erased":
-            self._tell(event.position, f"{event.type} of {event.stream} stands after its deletion")
+            self._tell(self.size, f"{event.type} of {event.stream} stands after its deletion")
         if info.verb == "erased":
             self.unexplained.pop(event.stream, None)
             self._callbacks.pop(event.stream, None)
@@ -124,14 +154,14 @@ class Verifier:
     def _check_callback(self, event: Recorded, verb: str, status: str) -> None:
         found = self._callbacks.get(event.stream)
         if found is None:
-            self._tell(event.position, f"{event.type} of {event.stream}, which has no callback")
+            self._tell(self.size, f"{event.type} of {event.stream}, which has no callback")
         elif status not in TERMINAL and status != _DELETED[True]:
-            self._tell(event.position, f"{event.type} of {event.stream} stands before its end")
+            self._tell(self.size, f"{event.type} of {event.stream} stands before its end")
         elif verb == "requeued":
             self._callbacks[event.stream] = "owed"
         elif verb != "attempted":
             if found != "owed":
-                self._tell(event.position, f"{event.type} of {event.stream}, whose callback was {found} already")
+                self._tell(self.size, f"{event.type} of {event.stream}, whose callback was {found} already")
             self._callbacks[event.stream] = verb
 
     def _tell(self, position: int, problem: str) -> None:
@@ -139,11 +169,52 @@ class Verifier:
             self.problems.append(Problem(position, problem))
 
 
-def verify(connection: Any, progress: Progress | None = None) -> Verdict:
-    """Verify the log that a connection shows, within one snapshot."""
+def verify(
+    connection: Any,
+    progress: Progress | None = None,
+    *,
+    keys: Sequence[VerifierKey] = (),
+    against: Mapping[str, str] = MappingProxyType({}),
+) -> Verdict:
+    """Verify the log that a connection shows, within one snapshot, with the checkpoints that stand in it.
+
+    ``keys``: one of them must have signed each checkpoint; without any, signatures are not looked at. ``against``:
+    notes of checkpoints that were kept elsewhere, by the names of their places. Raises ``InvalidInput`` where one of
+    them is no checkpoint of this ledger.
+    """
+    connection.execute("BEGIN")
+    try:
+        witnesses = Witnesses(_name(connection), keys)
+        for source, note in against.items():
+            witnesses.bring(note, source)
+        verifier = _verify(connection, progress, witnesses)
+    finally:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+    verifier.problems.sort(key=lambda problem: problem.position)
+    return Verdict(
+        ok=not verifier.problems,
+        size=verifier.size,
+        root=verifier.frontier.root().hex(),
+        erased=verifier.erased,
+        checkpoints=len(witnesses),
+        signatures=witnesses.signatures,
+        problems=verifier.problems,
+    )
+
+
+def _name(connection: Any) -> str:
+    try:
+        return str(connection.execute("SELECT name FROM ledger").fetchone()[0])
+    except (engine.Error, TypeError):
+        return ""  # what is wrong with the file is told by what comes
+
+
+def _verify(connection: Any, progress: Progress | None, witnesses: Witnesses) -> Verifier:
     verifier = Verifier()
     try:
-        connection.execute("BEGIN")
+        witnesses.keep(connection.execute("SELECT size, note FROM checkpoints ORDER BY size"))
+        verifier = Verifier(witnesses.sizes())
         size, recorded_us, frontier = connection.execute("SELECT size, recorded, frontier FROM head").fetchone()
         for rows in _batches(connection):
             verifier.feed(rows)
@@ -152,36 +223,59 @@ def verify(connection: Any, progress: Progress | None = None) -> Verdict:
         _check_end(verifier, size, recorded_us, frontier)
         _check_tree(verifier, connection)
         _check_erasures(verifier, connection)
-        connection.execute("COMMIT")
-    except (engine.Error, msgspec.MsgspecError, TypeError, UnicodeDecodeError) as error:
+    except (engine.Error, TypeError, UnicodeDecodeError) as error:
         verifier.problems.append(Problem(verifier.size + 1, f"the file cannot be read on: {error}"))
-    verifier.problems.sort(key=lambda problem: problem.position)
-    return Verdict(
-        ok=not verifier.problems,
-        size=verifier.size,
-        root=verifier.frontier.root().hex(),
-        erased=verifier.erased,
-        problems=verifier.problems,
-    )
+    told = witnesses.problems(verifier.size, verifier.roots, is_whole=not verifier.problems)
+    verifier.problems += [Problem(position, problem) for position, problem in told]
+    return verifier
 
 
 def _batches(connection: Any) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield all rows; once text is met that is no Unicode, leniently, so that its event can be named."""
-    after, is_lenient = -(2**63), False
-    while True:
-        sql = f"SELECT {COLUMNS}, leaf FROM events WHERE position > ? ORDER BY position LIMIT ?"
-        try:
-            rows = connection.execute(sql, (after, BATCH)).fetchall()
-        except engine.OperationalError:
-            if is_lenient:
-                raise
-            connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-            is_lenient = True
-            continue
-        if not rows:
-            return
+    """Yield all rows. Where some cannot be read, yield those before them, so that the first of them is named.
+
+    Once text is met that is no Unicode, it is read leniently, so that its event is found to be changed.
+    """
+    count = 0
+    try:
+        cursor = connection.execute(_ROWS)
+        while rows := cursor.fetchmany(BATCH):
+            yield rows
+            count += len(rows)
+    except engine.Error:
+        connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
+    else:
+        return
+    while rows := _readable(connection, count):
         yield rows
-        after = rows[-1][0]
+        count += len(rows)
+
+
+def _readable(connection: Any, count: int) -> list[tuple[Any, ...]]:
+    """Return the rows behind the first ``count``, as many of a batch as can be read; raise where the next cannot.
+
+    They are counted off from the beginning: a search for a position could be led astray by one that is damaged.
+    """
+
+    def read(limit: int) -> list[tuple[Any, ...]]:
+        found: list[tuple[Any, ...]] = connection.execute(f"{_ROWS} LIMIT ? OFFSET ?", (limit, count)).fetchall()
+        return found
+
+    good, bad = 0, BATCH
+    try:
+        return read(bad)
+    except engine.Error as error:
+        reason = error
+    while bad - good > 1:
+        middle = (good + bad) // 2
+        try:
+            read(middle)
+        except engine.Error as error:
+            reason, bad = error, middle
+        else:
+            good = middle
+    if not good:
+        raise reason
+    return read(good)
 
 
 def _check_end(verifier: Verifier, size: int, recorded_us: int, frontier: bytes) -> None:

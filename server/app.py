@@ -28,6 +28,7 @@ from server import logs, problems
 from server.auth import Callers
 from server.callbacks.dispatcher import Dispatcher
 from server.callbacks.opening import open_dispatcher
+from server.checkpoints import Checkpoints
 from server.config import Config
 from server.exchange import Exchange
 from server.expiry import Expiry
@@ -42,6 +43,7 @@ from server.routes import (
     health,
     jobs,
     messages,
+    proofs,
     runs,
     steps,
     stream,
@@ -62,7 +64,7 @@ log = structlog.get_logger("server")
 ROUTER = Router(
     routes_of(
         *(jobs, runs, erasures, callbacks, messages, steps, usage, trace, stream, batches, agents),
-        *(log_routes, tokens, health, metrics_routes, docs),
+        *(log_routes, proofs, tokens, health, metrics_routes, docs),
     )
 )
 
@@ -78,6 +80,7 @@ class App:
         self.views: Views
         self.expiry: Expiry
         self.scrubber: Scrubber
+        self.checkpoints: Checkpoints
         self.hub: Hub
         self.dispatcher: Dispatcher | None = None
         self.metrics = CollectorRegistry()
@@ -114,6 +117,7 @@ class App:
         self.engine.start().add_done_callback(self._ended)
         self.expiry = Expiry(self.ledger, self.views)
         self.scrubber = Scrubber(self.ledger, self.engine)
+        self.checkpoints = Checkpoints(self.ledger)
         if self.config.callbacks:
             self.dispatcher = await open_dispatcher(self.config, self.ledger, self.engine, self.views, self.metrics)
 
@@ -126,6 +130,7 @@ class App:
         """Start what runs by the clock."""
         self._own(self.expiry.run(), "expiry")
         self._own(self.scrubber.run(), "scrubber")
+        self._own(self.checkpoints.run(), "checkpoints")
         self._own(self._look_after_streams(), "streams")
         if self.dispatcher is not None:
             self._own(self.dispatcher.run(), "callbacks")
@@ -153,6 +158,7 @@ class App:
         if self.dispatcher is not None:
             await self.dispatcher.close()
         await self.ledger.close_writer()
+        await self.checkpoints.close()
         await self.engine.close()
         await self.views.close()
         await self.ledger.close()
@@ -204,6 +210,8 @@ class App:
                     exchange.no_params()
             return await route.handler(exchange, *values)
         except LedgerError as error:
+            if problems.type_of(error) == problems.INTERNAL:
+                log.exception("request.failed", request_id=exchange.request_id, route=exchange.pattern)
             return problems.to_response(error, exchange.request_id)
         except ConnectionError:
             raise

@@ -63,6 +63,15 @@ class Params:
         self.fault(name, f"'{value[:40]}' is not an integer from {low} to {high}", f"{low} to {high}")
         return default
 
+    def required_integer(self, name: str, low: int, high: int) -> int:
+        """Return an integer within bounds that must be given."""
+        if name not in self._query:
+            self._known.add(name)
+            self.fault(name, "is missing", f"{low} to {high}")
+            return low
+        found = self.integer(name, low, high, low)
+        return low if found is None else found
+
     def boolean(self, name: str) -> bool | None:
         """Return true or false."""
         value = self._one(name)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
+import msgspec
 
-from ledger import engine
-from ledger.errors import Unreadable
-from ledger.ledger import Ledger
-from ledger.sqlite import SqliteStore
+from ledger import verdicts
+from ledger.checkpoint import VerifierKey
+from ledger.ledger import Ledger, wall_clock_us
+from ledger.soundness import verify_file
 from ledger.verify import Verdict
-from ledger.verify import verify as verify_log
 from projections.compare import differences
 from projections.engine import Engine
 from projections.file import views_path
+from server.cli.evidence import key_option, keys_beside, read_text, trusted
 from server.cli.options import bar, clean, db_option, existing, json_option, run, say_json
 
 
@@ -24,49 +26,62 @@ from server.cli.options import bar, clean, db_option, existing, json_option, run
 @db_option
 @json_option
 @click.option("--views", is_flag=True, help="Also check that the views equal a fresh fold of the log.")
-def verify(db: Path, as_json: bool, views: bool) -> None:
-    """Check every leaf, the tree, that positions and versions have no gap, and that every transition is legal.
+@click.option("--against", multiple=True, metavar="FILE", help="A checkpoint that was kept elsewhere; - is stdin.")
+@key_option
+def verify(db: Path, as_json: bool, views: bool, against: tuple[str, ...], key: str | None) -> None:
+    """Check every leaf, the tree, all checkpoints, that positions and versions have no gap, and every transition.
 
-    Exit 0: the record is whole. Exit 1: it is not; the first bad position is named.
+    Whoever can write the file can rewrite all of it, with the tree and with checkpoints of a fresh key. So keep
+    checkpoints elsewhere (`jobledger checkpoint --out`): --against shows by them whether the log was cut or rewritten.
+
+    Works on a copy, and beside a running server, which tells of the last verdict (GET /v1/ledger). Exit 0: the record
+    is whole. Exit 1: it is not; the first bad position is named, or the file itself.
 
     \b
-    Example:
+    Examples:
       jobledger verify --db ledger.db --views
+      jobledger verify --against monday.checkpoint --key ledger.pub
     """
     started = time.perf_counter()
-    verdict = run(_verify(db))
+    keys = trusted(key) if key else keys_beside(db)
+    notes = {name: read_text(name) for name in against}
+    verdict = run(_verify(db, keys, notes))
+    verdicts.note(db, verdict, wall_clock_us())
     told = differences(db) if views and verdict.ok else []
     seconds = time.perf_counter() - started
     ok = verdict.ok and not told
     problems = [{"position": problem.position, "problem": problem.problem} for problem in verdict.problems]
     problems += [{"position": position, "problem": problem} for position, problem in told]
     if as_json:
-        say_json({"ok": ok, "size": verdict.size, "root": verdict.root, "erased": verdict.erased, "problems": problems})
+        say_json(msgspec.structs.asdict(verdict) | {"ok": ok, "problems": problems})
     elif ok:
-        more = f", {verdict.erased:,} erased" if verdict.erased else ""
-        beside = "; views equal a fresh fold" if views else ""
-        click.echo(f"ok: {verdict.size:,} events{more}, every leaf and transition checked in {seconds:.1f} s{beside}")
-        click.echo(f"root {verdict.root}")
+        _say_ok(verdict, seconds, views)
     else:
         for problem in problems:
-            click.echo(f"position {problem['position']}: {clean(problem['problem'])}")
+            place = f"position {problem['position']}" if problem["position"] else "the file"
+            click.echo(f"{place}: {clean(problem['problem'])}")
     sys.exit(0 if ok else 1)
 
 
-async def _verify(db: Path) -> Verdict:
-    store = await SqliteStore.open(db, read_only=True)
-    try:
-        with bar("events") as progress:
-            task = progress.add_task("verify", total=None)
-            return await store.call(
-                lambda connection: verify_log(
-                    connection, lambda done, total: progress.update(task, completed=done, total=total)
-                )
-            )
-    except engine.Error as error:
-        raise Unreadable(path=db, reason=str(error)) from error
-    finally:
-        await store.close()
+def _say_ok(verdict: Verdict, seconds: float, views: bool) -> None:
+    more = f", {verdict.erased:,} erased" if verdict.erased else ""
+    beside = "; views equal a fresh fold" if views else ""
+    click.echo(f"ok: {verdict.size:,} events{more}, every leaf and transition checked in {seconds:.1f} s{beside}")
+    if verdict.checkpoints:
+        many = "1 checkpoint" if verdict.checkpoints == 1 else f"{verdict.checkpoints:,} checkpoints"
+        click.echo(f"{many}, {verdict.signatures:,} with a signature that was checked")
+    click.echo(f"root {verdict.root}")
+
+
+async def _verify(db: Path, keys: Sequence[VerifierKey], against: Mapping[str, str]) -> Verdict:
+    existing(db)
+    with bar("events") as progress:
+        task = progress.add_task("verify", total=None)
+
+        def show(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        return await verify_file(db, show, keys=keys, against=against)
 
 
 @click.command(short_help="Fold the views anew; readers never wait.")

@@ -28,6 +28,7 @@ class Recorder(Params):
     def __init__(self) -> None:
         super().__init__(MultiDict())
         self.schemas: dict[str, dict[str, Any]] = {}
+        self.required: set[str] = set()
 
     def __contains__(self, name: str) -> bool:
         return True
@@ -45,6 +46,12 @@ class Recorder(Params):
         schema: dict[str, Any] = {"type": "integer", "minimum": low, "maximum": high}
         self._note(name, schema if default is None else {**schema, "default": default})
         return default
+
+    def required_integer(self, name: str, low: int, high: int) -> int:
+        """Note an integer that must be given."""
+        self.integer(name, low, high)
+        self.required.add(name)
+        return low
 
     def boolean(self, name: str) -> bool | None:
         """Note a truth value."""
@@ -104,5 +111,6 @@ def parameters(query: Callable[[Params], Any] | None) -> list[dict[str, Any]]:
     query(recorder)
     return [
         {"name": name, "in": "query", "description": about.parameter(name, schema), "schema": schema}
+        | ({"required": True} if name in recorder.required else {})
         for name, schema in sorted(recorder.schemas.items())
     ]

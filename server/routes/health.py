@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING
 
 import msgspec
 from aiohttp import web
 
 from ledger import engine as sqlite
+from ledger import keys, verdicts
 from ledger.ledger import wall_clock_us
 from ledger.scalars import Time
 from ledger.times import to_text
@@ -15,6 +17,9 @@ from server.auth import check_admin
 from server.exchange import Exchange, json_answer
 from server.problems import RETRY_AFTER_S
 from server.routing import Route
+
+if TYPE_CHECKING:
+    from server.app import App
 
 LAG_MAX = 10_000
 """Events that the views may be behind before the server says that it is not ready: about a second of folding."""
@@ -53,6 +58,24 @@ class EngineState(msgspec.Struct, frozen=True, kw_only=True):
     known_bugs: list[str]
 
 
+class CheckpointState(msgspec.Struct, frozen=True, kw_only=True):
+    """The last checkpoint that is kept, and the verifier key of those to come."""
+
+    size: int
+    made_at: Time
+    key: str | None
+
+
+class VerifyState(msgspec.Struct, frozen=True, kw_only=True):
+    """What the last `jobledger verify` of this ledger found, and how far it went."""
+
+    verified_at: Time
+    ok: bool
+    size: int
+    root: str
+    problem: str | None
+
+
 class LedgerState(msgspec.Struct, frozen=True, kw_only=True):
     """How the ledger is. ``head`` is its last position, ``root`` its tree's (hex); ``wal_size`` in bytes."""
 
@@ -65,6 +88,8 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True):
     engine: EngineState
     synchronous: str
     wal_size: int
+    checkpoint: CheckpointState | None
+    verified: VerifyState | None
 
 
 async def health(exchange: Exchange) -> web.Response:
@@ -85,7 +110,9 @@ async def ready(exchange: Exchange) -> web.Response:
 
 
 async def ledger(exchange: Exchange) -> web.Response:
-    """Tell the ledger's name, head, the views' lag and when it was measured, and the engine with its known bugs."""
+    """Tell the ledger's name, head, the views' lag and when it was measured, and the engine with its known bugs,
+    the last checkpoint and the last verification.
+    """
     check_admin(exchange.caller, "The state of the whole ledger")
     app = exchange.app
     head = await app.ledger.store.head()
@@ -106,7 +133,27 @@ async def ledger(exchange: Exchange) -> web.Response:
             engine=EngineState(name="sqlite", version=sqlite.library.sqlite_version, known_bugs=sqlite.known_bugs()),
             synchronous="FULL",
             wal_size=wal.stat().st_size if wal.exists() else 0,
+            checkpoint=await _checkpoint(app),
+            verified=_verified(app),
         )
+    )
+
+
+async def _checkpoint(app: App) -> CheckpointState | None:
+    kept = await app.ledger.store.last_checkpoint()
+    if kept is None:
+        return None
+    published = keys.published(app.config.db)
+    key = str(published[-1]) if published else None
+    return CheckpointState(size=kept.size, made_at=to_text(kept.made_us), key=key)
+
+
+def _verified(app: App) -> VerifyState | None:
+    last = verdicts.last_of(app.config.db)
+    if last is None:
+        return None
+    return VerifyState(
+        verified_at=to_text(last.verified_us), ok=last.ok, size=last.size, root=last.root, problem=last.problem
     )
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from ledger import keys
 from ledger.checkpoint import Signer, verify
-from ledger.errors import InvalidInput, Unreadable
+from ledger.errors import Unreadable
 
 NAME = "ledger.example/one"
 
@@ -76,7 +76,7 @@ def test_a_ledger_named_like_its_key_is_not_taken_for_it(tmp_path):
     [
         ("", "must hold one line"),
         ("nonsense\n", "is no signer's key"),
-        (f"{Signer('another.example', bytes(32)).to_text()}\n", "is the key of 'another.example'"),
+        (f"{Signer('another.example', bytes(32)).to_text()}\n", "holds the key of 'another.example'"),
         (f"{Signer(NAME, bytes(32)).to_text()}\n" * 2, "must hold one line"),
         ("x" * 5000, "must hold one line"),
     ],
@@ -86,7 +86,7 @@ def test_what_is_no_key_of_this_ledger_is_refused_and_left_alone(db, content, sa
     path.write_text(content)
     path.chmod(0o600)
     for use in (keys.load, keys.renew):
-        with pytest.raises(InvalidInput, match=said):
+        with pytest.raises(Unreadable, match=said):
             use(db, NAME)
     assert path.read_text() == content
     assert not keys.public_path(db).exists()
@@ -95,19 +95,19 @@ def test_what_is_no_key_of_this_ledger_is_refused_and_left_alone(db, content, sa
 def test_a_key_that_others_can_read_is_refused_with_what_to_do(db):
     keys.load(db, NAME)
     keys.key_path(db).chmod(0o640)
-    with pytest.raises(InvalidInput, match="chmod 600"):
+    with pytest.raises(Unreadable, match="chmod 600"):
         keys.load(db, NAME)
 
 
 @pytest.mark.parametrize("which", [keys.key_path, keys.public_path])
 def test_a_folder_in_the_files_place_is_named(db, which):
     which(db).mkdir()
-    with pytest.raises((InvalidInput, Unreadable), match=which(db).name):
+    with pytest.raises(Unreadable, match=which(db).name):
         keys.load(db, NAME)
 
 
 def test_public_keys_that_are_none_are_refused_before_anything_is_signed(db):
     keys.public_path(db).write_text("nonsense\n")
     for use in (keys.published, lambda db: keys.load(db, NAME)):
-        with pytest.raises(InvalidInput, match=r"ledger\.pub, line 1"):
+        with pytest.raises(Unreadable, match=r"ledger\.pub cannot be read: the file, line 1"):
             use(db)

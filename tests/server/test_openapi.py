@@ -110,7 +110,12 @@ def test_what_a_route_needs_follows_from_its_scope():
     assert "304" in by_name["runs.retrieve"]["responses"]
 
 
-GO_TOGETHER = {"duration_operator": "&duration_value=1", "step_count_operator": "&step_count=1"}
+GO_TOGETHER = {
+    "duration_operator": "&duration_value=1",
+    "step_count_operator": "&step_count=1",
+    "size": "&position=1",
+    "to": "&from=0",
+}
 
 
 @pytest.mark.parametrize(("path", "method", "operation"), SCOPED, ids=[op["operationId"] for _, _, op in SCOPED])
@@ -118,8 +123,8 @@ async def test_each_parameter_of_the_document_is_accepted_and_any_other_refused(
     known = sorted(each["name"] for each in queries(operation))
     refused = await admin.request(method.upper(), f"{address(path)}?colour=red")
     assert refused.status == 422
-    (fault,) = refused.error["details"]
-    assert (fault["where"], fault["allowed"]) == ("colour", known)
+    (allowed,) = (fault["allowed"] for fault in refused.error["details"] if fault["where"] == "colour")
+    assert allowed == known
     for parameter in queries(operation):
         name, value = parameter["name"], value_of(parameter["schema"])
         with_it = GO_TOGETHER.get(name, "")

@@ -55,6 +55,9 @@ DEPENDS = [
     "must be an integer from",  # counts in the details of providers, whose shape is theirs
     "a cancel sets 'cancelled'",
     "the log ends at position",
+    "there is no event [0-9]+ among the first",
+    "[0-9]+ is not within the first",
+    "the log has [0-9]+ events, so no tree of",
     r"Expected `int( \| null)?`, got `float`$",  # JSON Schema takes 4.0 for an integer; the server does not
     ".* is not an integer from",  # likewise
     "holds a number out of range",

@@ -1,0 +1,138 @@
+"""``jobledger checkpoint`` and ``proof``: what a third party needs who trusts nobody here."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+import msgspec
+
+from ledger import keys
+from ledger.checkpoint import NOTE_SIZE_MAX, Kept, VerifierKey, parse_keys
+from ledger.errors import Unreadable
+from ledger.ledger import Ledger
+from ledger.proofs import Consistency, Inclusion, Tree
+from server.cli.options import db_option, existing, json_option, out, reading, run, say_json, table
+
+T = TypeVar("T")
+STDIN = "-"
+
+key_option = click.option(
+    "--key", metavar="KEY|FILE", help="The verifier key to trust, or a file of such keys; unless said, ledger.pub."
+)
+
+
+def keys_beside(db: Path) -> list[VerifierKey]:
+    """Return the keys that the ledger's keeper published beside it; none where there is no such file."""
+    return keys.published(db)
+
+
+def trusted(key: str) -> list[VerifierKey]:
+    """Return the keys that an option names: by their text, or by a file that holds them."""
+    return parse_keys(key, "--key") if "+" in key and not Path(key).exists() else keys.read_keys(Path(key))
+
+
+def read_text(name: str) -> str:
+    """Return what a small file holds, stdin where it is named ``-``. Raises ``Unreadable``."""
+    try:
+        if name == STDIN:
+            raw = sys.stdin.buffer.read(4 * NOTE_SIZE_MAX + 1)
+        else:
+            with open(name, "rb") as file:
+                raw = file.read(4 * NOTE_SIZE_MAX + 1)
+        return raw.decode()
+    except OSError as error:
+        raise Unreadable(path=name, reason=error.strerror or str(error)) from error
+    except UnicodeDecodeError as error:
+        raise Unreadable(path=name, reason="it is no text, so no checkpoint") from error
+
+
+@click.command(short_help="Sign the log as it is.")
+@db_option
+@json_option
+@click.option("--out", "target", type=click.Path(path_type=Path, dir_okay=False), help="Write it there, too.")
+@click.option("--new-key", is_flag=True, help="Sign with a fresh key from now on; what the old one signed stays valid.")
+def checkpoint(db: Path, as_json: bool, target: Path | None, new_key: bool) -> None:
+    """Sign the log as it is, and print the note: its name, size and tree root, in the format of C2SP's checkpoints.
+
+    It is kept in the ledger, as are those that a running server makes every five minutes while the log grows, and when
+    it stops. Keep copies where whoever runs the ledger cannot reach them: `verify --against` shows by them what was cut
+    or rewritten. The key is ledger.key beside the ledger, made on first use; hand its public half, ledger.pub, to
+    everyone who is to check.
+
+    \b
+    Examples:
+      jobledger checkpoint --out /mnt/elsewhere/$(date +%F).checkpoint
+      jobledger checkpoint | mail -s checkpoint auditor@example.com
+    """
+    kept = run(_checkpoint(existing(db), new_key))
+    if target is not None:
+        target.write_text(kept.note, "utf-8")
+    if as_json:
+        say_json({"note": kept.note, "size": kept.size, "key": str(keys.published(db)[-1])})
+    else:
+        click.echo(kept.note, nl=False)
+
+
+async def _checkpoint(db: Path, new_key: bool) -> Kept:
+    async with Ledger.open(db) as ledger:
+        return await ledger.checkpoint(new_key=new_key)
+
+
+@click.group(short_help="Prove that an event is in the log, or that nothing was rewritten.")
+def proof() -> None:
+    """Make RFC 9162 proofs from the stored tree; any implementation of that standard can check them."""
+
+
+@proof.command(short_help="That an event is in the log.")
+@db_option
+@json_option
+@click.option("--size", type=int, help="Of the tree of so many events; of all unless said.")
+@click.argument("position", type=int)
+def inclusion(db: Path, as_json: bool, size: int | None, position: int) -> None:
+    """Prove that the event at POSITION is in the tree of the first SIZE events. Hashes are hex, the lowest first.
+
+    \b
+    Example:
+      jobledger proof inclusion 1042 --json
+    """
+    _show(_prove(db, lambda tree: tree.inclusion(position, size)), as_json)
+
+
+@proof.command(short_help="That nothing was rewritten.")
+@db_option
+@json_option
+@click.argument("first", metavar="FROM", type=int)
+@click.argument("second", metavar="[TO]", type=int, required=False)
+def consistency(db: Path, as_json: bool, first: int, second: int | None) -> None:
+    """Prove that the tree of the first FROM events is the beginning of that of the first TO, all unless said.
+
+    \b
+    Example:
+      jobledger proof consistency 1000 --json
+    """
+    _show(_prove(db, lambda tree: tree.consistency(first, second)), as_json)
+
+
+def _prove(db: Path, work: Callable[[Tree], T]) -> T:
+    async def prove() -> T:
+        async with reading(db) as store:
+            return await store.prove(work)
+
+    return run(prove())
+
+
+def _show(found: Inclusion | Consistency, as_json: bool) -> None:
+    if as_json:
+        say_json(found)
+        return
+    rows = table("", "", header=False)
+    for name, value in msgspec.to_builtins(found).items():
+        rows.add_row(name.replace("_", " "), "\n".join(value) if isinstance(value, list) else str(value))
+    out().print(rows)
+
+
+COMMANDS = (checkpoint, proof)

@@ -1,0 +1,147 @@
+"""``checkpoint``, ``proof``, ``verify --against``: evidence from the file alone, for those who trust nobody."""
+
+import asyncio
+import stat
+import subprocess
+
+import pytest
+
+from ledger import Ledger, keys
+from tests.cli.commandline import COMMAND, good, jobledger
+from tests.cli.stories import EVENTS, JOB
+from tests.ledger import checker
+from tests.ledger.histories import leaf_hash
+
+
+def vkey(db):
+    return str(keys.published(db)[-1])
+
+
+def log_of(db):
+    async def read():
+        async with Ledger.open(db, read_only=True) as ledger:
+            return await ledger.store.scan(0, 1000)
+
+    return asyncio.run(read())
+
+
+def test_a_checkpoint_is_printed_kept_and_written_where_it_is_asked_for(db, tmp_path):
+    target = tmp_path / "monday.checkpoint"
+    done = good("checkpoint", "--db", db, "--out", target)
+    assert done.out == target.read_text()
+    origin, size, root = checker.checkpoint_of(done.out, vkey(db))
+    verdict = good("verify", "--db", db, "--json").json
+    assert (origin, size, root.hex()) == ("stories.example", EVENTS, verdict["root"])
+    assert (verdict["checkpoints"], verdict["signatures"]) == (1, 1)
+    # The same log, the same note, in JSON with what it is checked by
+    assert good("checkpoint", "--db", db, "--json").json == {"note": done.out, "size": EVENTS, "key": vkey(db)}
+    assert good("verify", "--db", db).out.splitlines()[1] == "1 checkpoint, 1 with a signature that was checked"
+
+
+def test_the_key_is_for_its_owner_alone_and_a_fresh_one_takes_its_place(db):
+    first = good("checkpoint", "--db", db).out
+    assert stat.S_IMODE(keys.key_path(db).stat().st_mode) == 0o600
+    old = vkey(db)
+    second = good("checkpoint", "--db", db, "--new-key").out
+    assert vkey(db) != old
+    assert checker.checkpoint_of(first, old)[1:] == checker.checkpoint_of(second, vkey(db))[1:]
+    assert good("verify", "--db", db, "--json").json["signatures"] == 1
+
+
+def test_proofs_of_the_file_are_believed_by_the_checker(db, tmp_path):
+    _, size, root = checker.checkpoint_of(good("checkpoint", "--db", db).out, vkey(db))
+    for event in log_of(db):
+        proof = good("proof", "inclusion", event.position, "--db", db, "--json").json
+        path = [bytes.fromhex(each) for each in proof["path"]]
+        assert checker.inclusion_holds(event.position - 1, size, leaf_hash(event), path, root)
+    good("checkpoint", "--db", db)
+    proof = good("proof", "consistency", 3, "--db", db, "--json").json
+    before, after, *path = (bytes.fromhex(each) for each in (proof["root_from"], proof["root_to"], *proof["path"]))
+    assert after == root
+    assert checker.consistency_holds(3, size, before, after, path)
+    assert good("proof", "inclusion", 1, "--size", 1, "--db", db).out.split()[:4] == ["position", "1", "size", "1"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("proof", "inclusion", "0"), "there is no event 0"),
+        (("proof", "inclusion", "99"), "there is no event 99"),
+        (("proof", "inclusion", "1", "--size", "99"), "so no tree of 99"),
+        (("proof", "inclusion"), "Missing argument 'POSITION'"),
+        (("proof", "consistency", "99"), "not within the first"),
+        (("proof", "consistency", "x"), "not a valid integer"),
+        (("verify", "--against", "absent"), "absent cannot be read: No such file"),
+        (("verify", "--against", "/dev/null"), "/dev/null: is no signed note"),
+        (("verify", "--key", "a+b+c"), "--key, line 1: is no Ed25519 key"),
+        (("verify", "--key", "absent"), "absent cannot be read: No such file"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line(db, arguments, said):
+    done = jobledger(*arguments, "--db", db)
+    assert done.code == 2, done
+    assert said in done.err
+    assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("command", [("checkpoint",), ("proof", "inclusion", "1"), ("proof", "consistency", "1")])
+def test_evidence_of_no_ledger_is_none(tmp_path, command):
+    done = jobledger(*command, "--db", tmp_path / "absent.db")
+    assert (done.code, "there is no such file" in done.err) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_ledger_that_went_on_agrees_with_older_checkpoints_from_files_and_from_stdin(db, tmp_path):
+    older = tmp_path / "older"
+    older.write_text(good("checkpoint", "--db", db).out)
+    good("erase", JOB, "--db", db, "--reason", "asked for", "--yes")
+    verdict = good("verify", "--db", db, "--against", older, "--json").json
+    assert (verdict["ok"], verdict["checkpoints"], verdict["signatures"]) == (True, 2, 2)
+    # Also from a pipe, with the key given as text
+    done = subprocess.run(
+        [COMMAND, "verify", "--db", db, "--against", "-", "--key", vkey(db)],
+        input=older.read_bytes(),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done
+
+
+def test_a_tail_that_was_cut_off_is_shown_by_an_older_checkpoint_and_by_nothing_else(db, tmp_path):
+    # Given a copy of the ledger, made before an erasure, in the place of the ledger
+    copy = tmp_path / "copy.db"
+    good("backup", copy, "--db", db)
+    good("erase", JOB, "--db", db, "--reason", "asked for", "--yes")
+    later = tmp_path / "later"
+    later.write_text(good("checkpoint", "--db", db).out)
+    assert good("verify", "--db", copy, "--json").json["ok"]
+    # When it is verified against what was signed later
+    done = jobledger("verify", "--db", copy, "--against", later, "--key", keys.public_path(db))
+    # Then what is missing is named
+    assert done.code == 1
+    assert done.out.startswith(f"position {EVENTS + 1}: the checkpoint in {later} has {EVENTS + 1} events")
+
+
+def test_a_checkpoint_with_another_key_or_of_another_ledger_is_not_believed(db, tmp_path):
+    note = tmp_path / "note"
+    note.write_text(good("checkpoint", "--db", db).out)
+    other = tmp_path / "other.db"
+    good("import", "--db", other, "/dev/null")
+    good("checkpoint", "--db", other)
+    done = jobledger("verify", "--db", db, "--against", note, "--key", keys.public_path(other))
+    assert (done.code, "is not signed by a key that is trusted here" in done.err) == (2, True)
+    done = jobledger("verify", "--db", other, "--against", note, "--key", keys.public_path(db))
+    assert (done.code, "is a checkpoint of 'stories.example', not of" in done.err) == (2, True)
+
+
+def test_a_verification_leaves_its_verdict_for_the_server_where_it_can(db, unprivileged):
+    good("verify", "--db", db)
+    verified = db.with_suffix(".verified")
+    assert b'"ok":true' in verified.read_bytes()
+    verified.unlink()
+    db.parent.chmod(0o500)
+    try:
+        assert unprivileged("verify", "--db", db).code == 0
+        assert not verified.exists()
+    finally:
+        db.parent.chmod(0o700)
