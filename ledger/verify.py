@@ -8,20 +8,18 @@ from typing import Any
 
 import msgspec
 
-from ledger import callbacks, engine
+from ledger import engine
 from ledger.checkpoint import VerifierKey
-from ledger.events import TYPES, Recorded, TypeInfo
+from ledger.events import Recorded
 from ledger.leaf import leaf_hash
+from ledger.legality import Legality
 from ledger.merkle import Frontier
 from ledger.queries import COLUMNS
-from ledger.transitions import LEGAL, TERMINAL
 from ledger.witnesses import Witnesses
 
 PROBLEMS_MAX = 100
 """Problems that are told; a damaged file can have millions."""
 BATCH = 10_000
-_DELETED = ("deleted", "deleted after its end")
-"""What stands for the status of what was deleted, by whether it had ended."""
 _ROWS = f"SELECT {COLUMNS}, leaf FROM events ORDER BY position"
 Progress = Callable[[int, int], None]
 
@@ -58,14 +56,11 @@ class Verifier:
         self.roots: dict[int, bytes] = {}
         self._wanted = [*sizes][::-1]
         self._leaves = 0
-        self.unexplained: dict[str, int] = {}
         self.problems: list[Problem] = []
         self.nodes: list[tuple[int, int, bytes]] = []
         self.frontier = Frontier()
         self.recorded_us = 0
-        self._streams: dict[str, tuple[int, str | None, str]] = {}
-        self._callbacks: dict[str, str] = {}
-        """What became of the callbacks of those streams that may have one: owed from the end on."""
+        self.legality = Legality(self._tell)
 
     def feed(self, rows: Iterable[tuple[Any, ...]]) -> None:
         """Check rows of ``COLUMNS`` and the stored leaf hash."""
@@ -82,7 +77,7 @@ class Verifier:
                 if event.recorded < self.recorded_us:
                     self._tell(self.size, "recorded before the event at the position before it")
                 self.recorded_us = event.recorded
-                self._check_stream(event)
+                self.legality.check(event)
             except (AttributeError, TypeError, ValueError, msgspec.MsgspecError) as error:
                 self._tell(self.size, f"holds a value of a wrong type: {error}")
                 leaf = bytes(32)
@@ -103,7 +98,6 @@ class Verifier:
     def _leaf(self, event: Recorded, stored: bytes) -> bytes:
         if event.data is None or event.salt is None:
             self.erased += 1
-            self.unexplained.setdefault(event.stream, self.size)
             if event.digest is None or (event.data is None) != (event.salt is None):
                 self._tell(self.size, "data or salt is gone, but not by erasure: there is no digest of it")
         elif event.digest is not None:
@@ -116,53 +110,6 @@ class Verifier:
         if leaf != stored:
             self._tell(self.size, "does not match its leaf hash: the event was changed")
         return leaf
-
-    def _check_stream(self, event: Recorded) -> None:
-        info = TYPES.get(event.type)
-        kind = event.type.partition(".")[0]
-        version, status, first_kind = self._streams.get(event.stream, (0, None, kind))
-        if event.version != version + 1:
-            self._tell(self.size, f"version {event.version} of {event.stream} follows version {version}")
-        if kind not in (first_kind, "callback"):  # events of a callback stand in the stream of what owes it
-            self._tell(self.size, f"an event of a {kind} in the stream of a {first_kind}")
-        if info is None:
-            self._tell(self.size, f"type '{event.type}' is unknown to this program")
-        elif info.status is not None:
-            if status not in LEGAL[info.kind] or info.status not in LEGAL[info.kind][status]:
-                self._tell(self.size, f"{event.stream} went from {status or 'nothing'} to {info.status}")
-            status = info.status
-            if status == "created" and callbacks.may_name(event.data):
-                self._callbacks[event.stream] = "owed"
-        elif info.kind != "access":
-            status = self._check_other(event, info, status)
-        self._streams[event.stream] = (event.version, status, first_kind)
-
-    def _check_other(self, event: Recorded, info: TypeInfo, status: str | None) -> str | None:
-        if status is None:
-            self._tell(self.size, f"{event.type} of {event.stream} stands before its creation")
-        elif info.kind == "callback":
-            self._check_callback(event, info.verb, status)
-        elif status in _DELETED and info.verb != "erased":
-            self._tell(self.size, f"{event.type} of {event.stream} stands after its deletion")
-        if info.verb == "erased":
-            self.unexplained.pop(event.stream, None)
-            self._callbacks.pop(event.stream, None)
-        if info.verb == "deleted":
-            return _DELETED[status in TERMINAL]
-        return status
-
-    def _check_callback(self, event: Recorded, verb: str, status: str) -> None:
-        found = self._callbacks.get(event.stream)
-        if found is None:
-            self._tell(self.size, f"{event.type} of {event.stream}, which has no callback")
-        elif status not in TERMINAL and status != _DELETED[True]:
-            self._tell(self.size, f"{event.type} of {event.stream} stands before its end")
-        elif verb == "requeued":
-            self._callbacks[event.stream] = "owed"
-        elif verb != "attempted":
-            if found != "owed":
-                self._tell(self.size, f"{event.type} of {event.stream}, whose callback was {found} already")
-            self._callbacks[event.stream] = verb
 
     def _tell(self, position: int, problem: str) -> None:
         if len(self.problems) < PROBLEMS_MAX:
@@ -289,7 +236,7 @@ def _check_end(verifier: Verifier, size: int, recorded_us: int, frontier: bytes)
         tell(Problem(verifier.size, "the root of the events is not that of the stored frontier"))
     verifier.problems += [
         Problem(position, f"data of {stream} is gone, and no event tells of its erasure")
-        for stream, position in verifier.unexplained.items()
+        for stream, position in verifier.legality.unexplained.items()
     ]
 
 

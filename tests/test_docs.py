@@ -1,5 +1,7 @@
 """The documents tell the truth: README commands run and print what it says; every route and command is in it."""
 
+import asyncio
+import json
 import os
 import re
 import socket
@@ -11,6 +13,7 @@ from typing import get_args
 
 import pytest
 
+from ledger import Ledger, bundle
 from ledger.events import CallbackError
 from server.app import ROUTER
 from server.callbacks.schedule import WAITS_S
@@ -112,9 +115,8 @@ def test_every_console_block_is_run_by_a_test():
 
 
 def test_the_python_of_the_readme_runs(tmp_path):
-    assert len(PYTHON) == 2
     # Given the README's example, when it runs as a program
-    _, code = PYTHON
+    _, code, _ = PYTHON
     head, body = code.split("\n\n", 1)
     indented = "\n".join(f"    {line}" for line in body.splitlines())
     program = f"{head}\nimport asyncio\n\nasync def main():\n{indented}\n\nasyncio.run(main())\n"
@@ -130,6 +132,30 @@ def test_the_python_of_the_readme_runs(tmp_path):
         "run.updated",
         "run.completed",
     ], done.stderr
+
+
+@pytest.mark.parametrize("change", [None, ("data", '{"status":"x"}'), ("leaf", "[]"), ("path", [])])
+def test_the_check_of_the_readme_believes_a_bundle_and_no_changed_one(tmp_path, change):
+    # Given a bundle of a run
+    async def make():
+        async with Ledger.open(tmp_path / "ledger.db") as ledger:
+            for _ in range(20):
+                async with ledger.run(agent_id="agent-1", metadata={"a": "é"}) as run:
+                    await run.message({"message_type": "assistant_message", "content": "done"})
+            return await bundle.make(ledger, run.id)
+
+    made = json.loads(asyncio.run(make()))
+    if change:
+        made["events"][2][change[0]] = change[1]
+    (tmp_path / "run.bundle").write_text(json.dumps(made))
+    # When the README's program checks it, which imports nothing of ours
+    assert "jobledger" not in PYTHON[2]
+    done = subprocess.run(
+        [sys.executable, "-c", PYTHON[2]], check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    # Then it believes what is as it was, and nothing else
+    said = "" if change else f"4 events of {made['stream']} are in the log of 80\n"
+    assert (done.stdout, done.returncode) == (said, 1 if change else 0), done.stderr
 
 
 RECEIVED = b'{"job_id":"job-1","status":"completed","completed_at":null,"metadata":null}'

@@ -1,4 +1,4 @@
-"""``jobledger checkpoint`` and ``proof``: what a third party needs who trusts nobody here."""
+"""``jobledger checkpoint``, ``bundle`` and ``proof``: what a third party needs who trusts nobody here."""
 
 from __future__ import annotations
 
@@ -10,15 +10,18 @@ from typing import TypeVar
 import click
 import msgspec
 
-from ledger import keys
+from ledger import bundle as bundles
+from ledger import keys, private
 from ledger.checkpoint import NOTE_SIZE_MAX, Kept, VerifierKey, parse_keys
 from ledger.errors import Unreadable
 from ledger.ledger import Ledger
 from ledger.proofs import Consistency, Inclusion, Tree
-from server.cli.options import db_option, existing, json_option, out, reading, run, say_json, table
+from server.cli.options import clean, db_option, existing, json_option, out, reading, run, say_json, table
 
 T = TypeVar("T")
 STDIN = "-"
+BUNDLE_SIZE_MAX = 1 << 30
+"""Bytes of a bundle: a run of 100,000 events with its proofs has 200 MB."""
 
 key_option = click.option(
     "--key", metavar="KEY|FILE", help="The verifier key to trust, or a file of such keys; unless said, ledger.pub."
@@ -35,17 +38,25 @@ def trusted(key: str) -> list[VerifierKey]:
     return parse_keys(key, "--key") if "+" in key and not Path(key).exists() else keys.read_keys(Path(key))
 
 
-def read_text(name: str) -> str:
-    """Return what a small file holds, stdin where it is named ``-``. Raises ``Unreadable``."""
+def read_bytes(name: str, size_max: int) -> bytes:
+    """Return what a file holds, stdin where it is named ``-``. Raises ``Unreadable``, also for a larger one."""
     try:
         if name == STDIN:
-            raw = sys.stdin.buffer.read(4 * NOTE_SIZE_MAX + 1)
+            raw = sys.stdin.buffer.read(size_max + 1)
         else:
             with open(name, "rb") as file:
-                raw = file.read(4 * NOTE_SIZE_MAX + 1)
-        return raw.decode()
+                raw = file.read(size_max + 1)
     except OSError as error:
         raise Unreadable(path=name, reason=error.strerror or str(error)) from error
+    if len(raw) > size_max:
+        raise Unreadable(path=name, reason=f"it is longer than {size_max:,} bytes")
+    return raw
+
+
+def read_text(name: str) -> str:
+    """Return the checkpoint that a file holds. Raises as ``read_bytes``."""
+    try:
+        return read_bytes(name, NOTE_SIZE_MAX).decode()
     except UnicodeDecodeError as error:
         raise Unreadable(path=name, reason="it is no text, so no checkpoint") from error
 
@@ -80,6 +91,66 @@ def checkpoint(db: Path, as_json: bool, target: Path | None, new_key: bool) -> N
 async def _checkpoint(db: Path, new_key: bool) -> Kept:
     async with Ledger.open(db) as ledger:
         return await ledger.checkpoint(new_key=new_key)
+
+
+@click.command(short_help="A history with its proofs, in one file.")
+@db_option
+@click.option("--out", "target", default=STDIN, show_default=True, help="Where to write it; - is stdout.")
+@click.argument("id")
+def bundle(db: Path, target: str, id: str) -> None:
+    """Write all that a third party needs to check the history of a job, run, batch or token into one file.
+
+    It holds the events with their data, a proof for each that it is in the log, the log's checkpoint, its public key,
+    and a summary to read. `jobledger verify FILE` checks it, and so do other tools (see the README); a ledger is not
+    needed for that. What was erased is in it as a digest.
+
+    \b
+    Examples:
+      jobledger bundle run-6f9c… --out run.bundle
+      jobledger verify run.bundle --key ledger.pub
+    """
+    made = run(_bundle(existing(db), id))
+    if target == STDIN:
+        click.echo(made, nl=False)
+        return
+    try:
+        private.replace(Path(target), made)
+    except OSError as error:
+        raise Unreadable(path=target, reason=f"it cannot be written ({error.strerror or error})") from error
+    click.echo(f"{target}: {len(made):,} bytes", err=True)
+
+
+async def _bundle(db: Path, id: str) -> bytes:
+    async with Ledger.open(db) as ledger:
+        return await bundles.make(ledger, id)
+
+
+def verify_bundle(file: str, key: str | None, as_json: bool) -> bool:
+    """Check a bundle and print the verdict; tell whether it is good."""
+    raw = read_bytes(file, BUNDLE_SIZE_MAX)
+    try:
+        verdict = bundles.verify(raw, trusted(key) if key else ())
+    except Unreadable as error:
+        raise Unreadable(path=file, reason=error.reason) from error
+    if as_json:
+        say_json(verdict)
+        return verdict.ok
+    for problem in verdict.problems:
+        place = f"position {problem.position}" if problem.position else "the bundle"
+        click.echo(f"{place}: {clean(problem.problem)}")
+    if verdict.ok:
+        erased = f", {verdict.erased:,} erased" if verdict.erased else ""
+        click.echo(f"ok: {verdict.events:,} events{erased}, each in the signed log of {verdict.size:,} events")
+        click.echo(f"root {verdict.root}")
+        by = (
+            "which is trusted here"
+            if verdict.trusted
+            else "which came with the bundle: compare it, or name it with --key"
+        )
+        click.echo(f"signed by {clean(verdict.key)}, {by}")
+        for line in verdict.summary:
+            click.echo(f"  {clean(line)}")
+    return verdict.ok
 
 
 @click.group(short_help="Prove that an event is in the log, or that nothing was rewritten.")
@@ -135,4 +206,4 @@ def _show(found: Inclusion | Consistency, as_json: bool) -> None:
     out().print(rows)
 
 
-COMMANDS = (checkpoint, proof)
+COMMANDS = (checkpoint, bundle, proof)

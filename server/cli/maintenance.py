@@ -18,7 +18,7 @@ from ledger.verify import Verdict
 from projections.compare import differences
 from projections.engine import Engine
 from projections.file import views_path
-from server.cli.evidence import key_option, keys_beside, read_text, trusted
+from server.cli.evidence import key_option, keys_beside, read_text, trusted, verify_bundle
 from server.cli.options import bar, clean, db_option, existing, json_option, run, say_json
 
 
@@ -28,8 +28,11 @@ from server.cli.options import bar, clean, db_option, existing, json_option, run
 @click.option("--views", is_flag=True, help="Also check that the views equal a fresh fold of the log.")
 @click.option("--against", multiple=True, metavar="FILE", help="A checkpoint that was kept elsewhere; - is stdin.")
 @key_option
-def verify(db: Path, as_json: bool, views: bool, against: tuple[str, ...], key: str | None) -> None:
+@click.argument("file", required=False)
+def verify(db: Path, as_json: bool, views: bool, against: tuple[str, ...], key: str | None, file: str | None) -> None:
     """Check every leaf, the tree, all checkpoints, that positions and versions have no gap, and every transition.
+
+    With FILE, check that bundle instead (see `jobledger bundle`); it needs no ledger.
 
     Whoever can write the file can rewrite all of it, with the tree and with checkpoints of a fresh key. So keep
     checkpoints elsewhere (`jobledger checkpoint --out`): --against shows by them whether the log was cut or rewritten.
@@ -41,7 +44,12 @@ def verify(db: Path, as_json: bool, views: bool, against: tuple[str, ...], key: 
     Examples:
       jobledger verify --db ledger.db --views
       jobledger verify --against monday.checkpoint --key ledger.pub
+      jobledger verify run.bundle --key ledger.pub
     """
+    if file is not None:
+        if views or against:
+            raise click.UsageError("--views and --against go with a ledger, not with a bundle")
+        sys.exit(0 if verify_bundle(file, key, as_json) else 1)
     started = time.perf_counter()
     keys = trusted(key) if key else keys_beside(db)
     notes = {name: read_text(name) for name in against}

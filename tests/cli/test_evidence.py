@@ -8,7 +8,7 @@ import pytest
 
 from ledger import Ledger, keys
 from tests.cli.commandline import COMMAND, good, jobledger
-from tests.cli.stories import EVENTS, JOB
+from tests.cli.stories import ABSENT, EVENTS, JOB
 from tests.ledger import checker
 from tests.ledger.histories import leaf_hash
 
@@ -145,3 +145,56 @@ def test_a_verification_leaves_its_verdict_for_the_server_where_it_can(db, unpri
         assert not verified.exists()
     finally:
         db.parent.chmod(0o700)
+
+
+# --- bundles ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_bundle_is_checked_by_the_file_alone_and_by_the_key_that_is_trusted(db, tmp_path):
+    file = tmp_path / "job.bundle"
+    good("bundle", JOB, "--db", db, "--out", file)
+    key = tmp_path / "trusted.pub"
+    keys.public_path(db).rename(key)
+    root = good("verify", "--db", db, "--json").json["root"]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    moved = file.rename(elsewhere / "job.bundle")
+    verdict = good("verify", moved, "--json").json
+    assert verdict["problems"] == []
+    assert [verdict[name] for name in ("ok", "stream", "size", "root", "trusted")] == [True, JOB, EVENTS, root, False]
+    assert good("verify", moved, "--key", key, "--json").json["trusted"]
+    lines = good("verify", moved, "--key", key).out.splitlines()
+    assert lines[0] == f"ok: 6 events, each in the signed log of {EVENTS} events"
+    assert lines[2].endswith("which is trusted here")
+    assert [line for line in lines if "job.completed at position 7" in line]
+    assert stat.S_IMODE(moved.stat().st_mode) == 0o600
+
+
+def test_a_bundle_by_another_key_or_with_another_word_is_refused(db, tmp_path):
+    file = tmp_path / "job.bundle"
+    file.write_bytes(good("bundle", JOB, "--db", db).raw)
+    other = tmp_path / "other.db"
+    good("import", "--db", other, "/dev/null")
+    good("checkpoint", "--db", other)
+    done = jobledger("verify", file, "--key", keys.public_path(other))
+    assert (done.code, "not signed by a key that is trusted here" in done.out) == (1, True)
+    file.write_bytes(file.read_bytes().replace(b"nightly", b"daily"))
+    done = jobledger("verify", file, "--json")
+    assert (done.code, done.json["ok"], done.json["problems"][0]["position"]) == (1, False, 1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("bundle", ABSENT), f"There is no job '{ABSENT}'"),
+        (("bundle", JOB, "--out", "/absent/x"), "/absent/x cannot be read: it cannot be written"),
+        (("verify", "absent"), "absent cannot be read: No such file"),
+        (("verify", "/dev/null"), "/dev/null cannot be read: it is no bundle"),
+        (("verify", "/dev/null", "--views"), "go with a ledger"),
+    ],
+)
+def test_what_is_no_bundle_is_refused_in_one_line(db, arguments, said):
+    done = jobledger(*arguments, "--db", db)
+    assert done.code == 2, done
+    assert said in done.err
+    assert len(done.err.splitlines()) == 1
