@@ -220,9 +220,7 @@ def _check_path(event: Recorded, item: Item, signed: Checkpoint, tell: Tell) -> 
         path = [b""]
     leaf = merkle.leaf_hash(item.leaf.encode())
     if not merkle.verify_inclusion(event.position - 1, signed.size, leaf, path, signed.root):
-        tell(
-            item.position, "its path does not lead to the root that was signed: the log does not hold it as it stands here"
-        )
+        tell(item.position, "its path does not lead to the root that was signed: the log has no such event")
 
 
 def _bytes(text: str | None) -> bytes | None:
