@@ -18,6 +18,7 @@ from scripts.bench import (
     import_swf,
     lists,
     owed,
+    proofs,
     rebuild,
     retrieve,
     streams,
@@ -40,6 +41,7 @@ BENCHES: dict[str, ModuleType] = {
     "import": import_swf,
     "rebuild": rebuild,
     "verify": verify,
+    "proofs": proofs,
     "owed": owed,
     "deliver": deliver,
 }

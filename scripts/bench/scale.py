@@ -32,6 +32,8 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     import_rounds: int
     fold_rounds: int
     """Rounds of rebuild and verify."""
+    proved: tuple[int, int]
+    """Events of the two logs that proofs are made of."""
     clients: int
     """Clients that follow one run; one in fifty more does not read."""
     chunks: int
@@ -51,19 +53,22 @@ SCALES = {
     "small": Scale(
         load_s=0.15, load_rounds=1, events=(1_000, 4_000), served=4_000, ids=1000, cursors=500, depth=1000,
         callers=64, commands=6, append_rounds=1, singles=30, single_rounds=1, jobs=500, import_rounds=1, fold_rounds=1,
+        proved=(1_000, 20_000),
         clients=50, chunks=40, stream_rounds=1, owed=100,
         deliveries=100, delivery_rounds=1, hostile=18, hostile_rounds=1,
     ),
     "full": Scale(
         load_s=1.0, load_rounds=5, events=(100_000, 1_000_000), served=1_000_000, ids=5000, cursors=20_000,
         depth=200_000, callers=512, commands=60, append_rounds=5, singles=150, single_rounds=21, jobs=None,
-        import_rounds=2, fold_rounds=2, clients=1000, chunks=400, stream_rounds=4, owed=10_000,
+        import_rounds=2, fold_rounds=2,
+        proved=(100_000, 5_000_000), clients=1000, chunks=400, stream_rounds=4, owed=10_000,
         deliveries=10_000, delivery_rounds=3, hostile=900, hostile_rounds=3,
     ),
     "huge": Scale(
         load_s=2.0, load_rounds=9, events=(100_000, 1_000_000, 10_000_000), served=1_000_000, ids=5000, cursors=20_000,
         depth=200_000, callers=512, commands=180, append_rounds=7, singles=250, single_rounds=15, jobs=None,
-        import_rounds=3, fold_rounds=3, clients=1000, chunks=1000, stream_rounds=5, owed=10_000,
+        import_rounds=3, fold_rounds=3,
+        proved=(100_000, 5_000_000), clients=1000, chunks=1000, stream_rounds=5, owed=10_000,
         deliveries=10_000, delivery_rounds=3, hostile=900, hostile_rounds=3,
     ),
 }  # fmt: skip
