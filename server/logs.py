@@ -14,7 +14,11 @@ _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
 class Access(msgspec.Struct, frozen=True):
-    """The audit line of one request: who read or changed what, and how it went. It never holds a secret."""
+    """The audit line of one request: who read or changed what, and how it went. It never holds a secret.
+
+    ``status`` is null where the client left before it had an answer. ``user`` is whom the request acted for, ``by`` the
+    admin who did so. What ``resource`` and ``outcome`` can say is in ``server.audit``.
+    """
 
     timestamp: str
     event: str
@@ -22,11 +26,14 @@ class Access(msgspec.Struct, frozen=True):
     method: str
     route: str
     resource: str
-    status: int
+    status: int | None
+    outcome: str
     user: str | None
     token: str | None
     by: str | None
+    project: str | None
     duration_us: int
+    events_sent: int | msgspec.UnsetType = msgspec.UNSET
     level: str = "info"
 
 
@@ -41,9 +48,8 @@ class AccessLogger(structlog.BoundLoggerBase):
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        lines = self._context["lines"]
+        lines = self._context.pop("lines")  # before they are written: should that fail, the next ones still go
         self._logger.msg(b"\n".join(lines))
-        lines.clear()
 
 
 def _render(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> bytes:
