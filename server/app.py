@@ -18,7 +18,6 @@ from prometheus_client import CollectorRegistry
 from ledger import ids
 from ledger.errors import BadRequest, LedgerError
 from ledger.ledger import Ledger, wall_clock_us
-from ledger.times import to_text
 from ledger.tokens import ACCESS_TYPES, Access
 from projections.callbacks import CALLBACKS
 from projections.engine import Engine
@@ -87,6 +86,7 @@ class App:
         self._tasks: list[asyncio.Task[None]] = []
         self._callers = Callers(self.access, clock)
         self._access_log = logs.access_logger()
+        self._stamps = logs.Stamps()
         self._prefix = secrets.token_hex(6)
         self._requests = 0
         self._under_way = 0
@@ -229,14 +229,14 @@ class App:
 
     def _log(self, exchange: Exchange, status: int | None, started: float) -> None:
         now = time.perf_counter()
-        caller, method = exchange.caller, exchange.request.method
+        caller, method, pattern = exchange.caller, exchange.request.method, exchange.pattern
         self._access_log.request(
             logs.Access(
-                to_text(time.time_ns() // 1000),
+                self._stamps.of(time.time_ns() // 1000),
                 "request",
                 exchange.request_id,
-                method if method in audit.METHODS else audit.OTHER_METHOD,
-                exchange.pattern or ROUTER.known_part(exchange.path),
+                method if pattern or method in audit.METHODS else audit.OTHER_METHOD,
+                pattern or ROUTER.known_part(exchange.path),
                 audit.told(exchange.resource),
                 status,
                 exchange.outcome,

@@ -10,6 +10,8 @@ from typing import Any, TextIO
 import msgspec
 import structlog
 
+from ledger.times import to_text
+
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
@@ -37,19 +39,36 @@ class Access(msgspec.Struct, frozen=True):
     level: str = "info"
 
 
+class Stamps:
+    """Times as ``to_text`` writes them, for lines that mostly fall into the second of the line before."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def of(self, time_us: int) -> str:
+        """Return the time as text."""
+        second, micro = divmod(time_us, 1_000_000)
+        if second != self._second:
+            self._second, self._text = second, to_text(time_us)[:20]
+        return f"{self._text}{micro:06d}Z"
+
+
 class AccessLogger(structlog.BoundLoggerBase):
     """A structlog logger for one kind of line: encoded at once, without a chain of processors."""
 
     def request(self, line: Access) -> None:
         """Write the line of a request at the end of this turn of the event loop, with the other lines of the turn."""
-        lines = self._context.setdefault("lines", [])
+        lines = self._context["lines"]
         lines.append(_encode(line))
         if len(lines) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        lines = self._context.pop("lines")  # before they are written: should that fail, the next ones still go
-        self._logger.msg(b"\n".join(lines))
+        lines = self._context["lines"]
+        text = b"\n".join(lines)
+        lines.clear()  # before they are written: should that fail, the next ones still go
+        self._logger.msg(text)
 
 
 def _render(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> bytes:
@@ -75,5 +94,5 @@ def configure(stream: TextIO | None = None) -> None:
 def access_logger() -> AccessLogger:
     """Return the logger of requests, on the stream that ``configure`` named."""
     factory = structlog.get_config()["logger_factory"]
-    logger: AccessLogger = structlog.wrap_logger(factory(), processors=[], wrapper_class=AccessLogger).bind()
+    logger: AccessLogger = structlog.wrap_logger(factory(), processors=[], wrapper_class=AccessLogger).bind(lines=[])
     return logger
