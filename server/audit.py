@@ -24,7 +24,7 @@ OTHER_METHOD: Final = "other"
 ANYONE: Final = "owner:any"
 """The rows of all users."""
 HIDDEN: Final = "[hidden]"
-_SECRET: Final = re.compile(r"jl_|whsec_|[A-Za-z0-9_-]{43}_[0-9a-z]{7}")
+_SECRET: Final = re.compile(r"jl_|whsec_|whsk_|[A-Za-z0-9_-]{43}_[0-9a-z]{7}")
 
 
 def told(text: str) -> str:
