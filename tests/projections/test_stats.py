@@ -31,9 +31,13 @@ async def views_made(ledger, path):
 
 
 @pytest.fixture
-async def ledger(tmp_path):
+def history():
+    return History(1126)
+
+
+@pytest.fixture
+async def ledger(tmp_path, history):
     """A history of everything, erasures too; reasons also come by brought updates, before and after an end."""
-    history = History(1126)
     async with Ledger.open(tmp_path / "ledger.db") as opened:
         for _ in range(12):
             await history.extend(opened, 40)
@@ -90,9 +94,8 @@ def points(events, chance, count):
 
 
 @pytest.mark.parametrize("views", ["at the end", "behind", "missing"])
-async def test_counts_at_any_point_are_those_of_a_whole_fold(ledger, path, views):
+async def test_counts_at_any_point_are_those_of_a_whole_fold(ledger, history, path, views):
     # given
-    history = History(5)
     if views != "missing":
         await views_made(ledger, path)
     if views == "behind":
@@ -119,13 +122,12 @@ async def test_views_that_cannot_be_used_change_nothing(ledger, path, make):
 
 
 @pytest.mark.parametrize("batch", [3, 10_000])
-async def test_counts_are_so_wherever_each_view_stopped(ledger, path, monkeypatch, batch):
+async def test_counts_are_so_wherever_each_view_stopped(ledger, history, path, monkeypatch, batch):
     # given views of which one is of another fold, and all are behind
     monkeypatch.setattr(overlay, "BATCH", batch)
     await views_made(ledger, path)
     change(path, "UPDATE projections SET version = version - 1 WHERE name = 'runs'")
     change(path, "DELETE FROM runs")
-    history = History(9)
     for _ in range(3):
         await history.extend(ledger, 25)
         at = AsOf(position=ledger.size)
