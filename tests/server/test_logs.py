@@ -17,7 +17,7 @@ LINE = logs.Access(
 
 
 def test_times_of_lines_are_written_as_all_times_are():
-    chance, stamps = random.Random(3), logs.Stamps()  # noqa: S311 - a test that can be repeated
+    chance, stamps = random.Random(3), logs.Stamps()
     time_us = MIDNIGHT_US - 3_000_000
     for _ in range(500):
         time_us += chance.choice([-1, 0, 1, 7, 999_999, 1_000_000, 86_400_000_000])
