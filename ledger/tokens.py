@@ -61,6 +61,7 @@ class Access:
     def __init__(self) -> None:
         self._by_digest: dict[str, Grant] = {}
         self._digest_of: dict[str, str] = {}
+        self._revoked: dict[str, Grant] = {}
         self.position = 0
 
     def apply(self, events: list[Recorded]) -> None:
@@ -84,7 +85,10 @@ class Access:
                 event.actor,
             )
         elif isinstance(known, Revoked):
-            self._by_digest.pop(self._digest_of.pop(event.stream, ""), None)
+            token_sha256 = self._digest_of.pop(event.stream, "")
+            grant = self._by_digest.pop(token_sha256, None)
+            if grant is not None:
+                self._revoked[token_sha256] = grant
 
     def find(self, token: str, now_us: int) -> Grant | None:
         """Return the grant of a token that is in force now, else None; a lookup by digest, whose time tells nothing."""
@@ -92,6 +96,11 @@ class Access:
         if grant is None or (grant.expires_us is not None and grant.expires_us <= now_us):
             return None
         return grant
+
+    def holder(self, token: str) -> Grant | None:
+        """Return the grant of a token that is or once was in force: whose it was, not what it may do."""
+        token_sha256 = digest(token)
+        return self._by_digest.get(token_sha256) or self._revoked.get(token_sha256)
 
     def is_in_force(self, token_id: str, now_us: int) -> bool:
         """Tell whether a token is neither revoked nor expired."""

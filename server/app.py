@@ -6,7 +6,7 @@ import asyncio
 import re
 import secrets
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -15,17 +15,17 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from ledger.errors import BadRequest, LedgerError
+from ledger import ids
+from ledger.errors import BadRequest
 from ledger.ledger import Ledger, wall_clock_us
-from ledger.times import to_text
 from ledger.tokens import ACCESS_TYPES, Access
 from projections.callbacks import CALLBACKS
 from projections.engine import Engine
 from projections.file import views_path
 from projections.rebuild import Progress
 from projections.views import Views
-from server import logs, problems
-from server.auth import Callers
+from server import audit, logs, problems
+from server.auth import NOBODY, Callers
 from server.callbacks.dispatcher import Dispatcher
 from server.callbacks.opening import open_dispatcher
 from server.checkpoints import Checkpoints
@@ -89,6 +89,7 @@ class App:
         self._tasks: list[asyncio.Task[None]] = []
         self._callers = Callers(self.access, clock)
         self._access_log = logs.access_logger()
+        self._stamps = logs.Stamps()
         self._prefix = secrets.token_hex(6)
         self._requests = 0
         self._under_way = 0
@@ -182,14 +183,18 @@ class App:
         """Answer one request."""
         started = time.perf_counter()
         self._under_way += 1
+        exchange = Exchange(self, request, self._request_id(request))
         try:
-            exchange = Exchange(self, request, self._request_id(request))
             response = await self._answer(exchange)
             response.headers["X-Request-Id"] = exchange.request_id
             if self._stopping:
                 response.force_close()
             self._log(exchange, response.status, started)
             return response
+        except (ConnectionError, asyncio.CancelledError) as error:
+            exchange.outcome = audit.DISCONNECTED if isinstance(error, ConnectionError) else audit.STOPPED
+            self._log(exchange, None, started)
+            raise
         finally:
             self._under_way -= 1
             if not self._under_way:
@@ -197,6 +202,7 @@ class App:
 
     async def _answer(self, exchange: Exchange) -> web.StreamResponse:
         request = exchange.request
+        values: list[str] = []
         try:
             if self._loop_time() - self._noticed_at > NOTICE_INTERVAL_S:
                 await self._notice()
@@ -204,37 +210,48 @@ class App:
                 raise BadRequest(reason="The path or query holds bytes that are no ASCII; escape them with %.")
             route, values = ROUTER.find(request.method, exchange.path)
             exchange.pattern = route.pattern
+            if values:
+                exchange.resource = values[0]
             if route.scope is not None:
                 exchange.caller = self._callers.authenticate(request.headers, route.scope)
                 if exchange.query_string and route.query is None:
                     exchange.no_params()
             return await route.handler(exchange, *values)
-        except LedgerError as error:
-            if problems.type_of(error) == problems.INTERNAL:
-                log.exception("request.failed", request_id=exchange.request_id, route=exchange.pattern)
-            return problems.to_response(error, exchange.request_id)
         except ConnectionError:
             raise
         except Exception as error:
-            log.exception("request.failed", request_id=exchange.request_id, route=exchange.pattern)
+            if problems.type_of(error) == problems.INTERNAL:
+                log.exception("request.failed", request_id=exchange.request_id, route=exchange.pattern)
+            self._refused(exchange, values, error)
             return problems.to_response(error, exchange.request_id)
 
-    def _log(self, exchange: Exchange, status: int, started: float) -> None:
+    def _refused(self, exchange: Exchange, values: Sequence[str], error: Exception) -> None:
+        """Keep for the log how a request failed, whose it was, and what it named, as far as that names anything."""
+        exchange.outcome = problems.type_of(error)
+        if exchange.caller is NOBODY:
+            exchange.caller = self._callers.holder(exchange.request.headers)
+        if values and exchange.resource == values[0] and not ids.is_id(values[0], *ids.KINDS):
+            exchange.resource = ""
+
+    def _log(self, exchange: Exchange, status: int | None, started: float) -> None:
         now = time.perf_counter()
-        caller = exchange.caller
+        caller, method, pattern = exchange.caller, exchange.request.method, exchange.pattern
         self._access_log.request(
             logs.Access(
-                to_text(time.time_ns() // 1000),
+                self._stamps.of(time.time_ns() // 1000),
                 "request",
                 exchange.request_id,
-                exchange.request.method,
-                exchange.pattern or ascii(exchange.path[:200]),
-                exchange.resource,
+                method if pattern or method in audit.METHODS else audit.OTHER_METHOD,
+                pattern or ROUTER.known_part(exchange.path),
+                audit.told(exchange.resource),
                 status,
+                exchange.outcome,
                 caller.user_id if caller.token_id else None,
                 caller.token_id or None,
                 caller.by,
+                caller.project_id and audit.told(caller.project_id),
                 int((now - started) * 1e6),
+                exchange.events_sent,
             )
         )
 
@@ -244,7 +261,9 @@ class App:
 
     def _request_id(self, request: web.BaseRequest) -> str:
         given = request.headers.get("X-Request-Id")
-        return given if given is not None and _REQUEST_ID.fullmatch(given) else self.request_id()
+        if given is None or not _REQUEST_ID.fullmatch(given) or audit.told(given) != given:
+            return self.request_id()
+        return given
 
     def request_id(self) -> str:
         """Return a new request id."""

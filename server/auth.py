@@ -36,6 +36,10 @@ class Caller(msgspec.Struct, frozen=True):
         return None if self.sees_all else self.user_id
 
 
+NOBODY = Caller(ids.SYSTEM_USER, "", frozenset(), None, False)
+"""Who asks as long as no token told."""
+
+
 class Callers:
     """Turns the headers of requests into callers; remembers those of plain headers until any token changes."""
 
@@ -64,6 +68,17 @@ class Callers:
         if scope not in caller.scopes and "admin" not in caller.scopes:
             raise Forbidden(reason=f"This needs a token with the scope '{scope}'.")
         return caller
+
+    def holder(self, headers: Mapping[str, str]) -> Caller:
+        """Return whose token a refused request came with, also one no longer in force: to be told, never to be obeyed.
+
+        ``NOBODY`` for one that was never in force: nothing of it may be told.
+        """
+        token = headers.get("Authorization", "").partition(" ")[2]
+        grant = self._access.holder(token) if token.isascii() else None
+        if grant is None:
+            return NOBODY
+        return Caller(grant.user_id, grant.id, frozenset(), grant.project_id, False)
 
 
 def _grant(header: str, access: Access, now_us: int) -> Grant:

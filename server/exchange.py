@@ -16,10 +16,10 @@ from aiohttp.web_protocol import RequestPayloadError
 from ledger import jsontext
 from ledger.commands import Context, Receipt
 from ledger.errors import BadRequest, NotFound, invalid
-from ledger.ids import SYSTEM_USER
 from ledger.state import State
 from ledger.times import check_range, from_text
-from server.auth import Caller
+from server.audit import OK, rows_of
+from server.auth import NOBODY
 from server.params import Params, parse_body
 from server.problems import PayloadTooLarge, SlowBody
 
@@ -34,7 +34,6 @@ _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]*[\x21-\x7e])?")
 _ETAG = re.compile(r'\s*(?:(W/)?"([^"]*)"|(\*))\s*(?:,|$)')
 _VERSION = re.compile(r"[1-9][0-9]{0,17}")
 JSON = "application/json"
-NOBODY = Caller(SYSTEM_USER, "", frozenset(), None, False)
 
 
 class Exchange:
@@ -44,6 +43,8 @@ class Exchange:
         "app",
         "body_digest",
         "caller",
+        "events_sent",
+        "outcome",
         "path",
         "pattern",
         "query_string",
@@ -65,6 +66,10 @@ class Exchange:
         self.caller = NOBODY
         self.pattern = ""
         self.resource = ""
+        """What is read or changed, for the log: an id, or as ``server.audit`` writes what has none."""
+        self.outcome = OK
+        self.events_sent: int | msgspec.UnsetType = msgspec.UNSET
+        """Of a stream: how many events of the log went out."""
         self.body_digest = b""
 
     @property
@@ -86,6 +91,10 @@ class Exchange:
         """Refuse any query parameter."""
         if self.query_string:
             self.params.done()
+
+    def reads_rows(self) -> None:
+        """Say for the log that what the caller may see is listed."""
+        self.resource = rows_of(self.caller.owner_filter, self.caller.project_id)
 
     async def body(self, shape: type[S]) -> S:
         """Return the JSON body of a command in the shape."""

@@ -21,7 +21,8 @@ from ledger.times import to_text
 from ledger.tokens import ACCESS_TYPES
 from ledger.transitions import TERMINAL
 from ledger.upcast import fact
-from server import sse
+from server import audit, sse
+from server.problems import INTERNAL, UNAUTHORIZED
 from server.reads import Reads
 
 BUFFER_SIZE_MAX = 256 * 1024
@@ -81,6 +82,8 @@ class Subscriber:
         "is_ended",
         "is_live",
         "mark",
+        "outcome",
+        "sent",
         "transport",
         "wake",
     )
@@ -98,6 +101,10 @@ class Subscriber:
         self.mark = mark
         self.is_live = False
         self.is_ended = False
+        self.outcome = audit.OK
+        """How it ended, for the log."""
+        self.sent = 0
+        """Events that went out to it; pings and the end of a stream are none."""
         self.is_allowed = is_allowed
         self.wake = asyncio.Event()
         self._is_chunked = is_chunked
@@ -105,31 +112,38 @@ class Subscriber:
         self._waited = 0
         self._is_idle = False  # the first beat may come before the headers went
 
-    def write(self, payload: bytes) -> None:
-        """Write server-sent events at once. Raises ``ConnectionResetError`` when the client is gone."""
+    def write(self, payload: bytes, events: int = 0) -> None:
+        """Write server-sent events at once; ``events``: how many of them are of the log.
+
+        Raises ``ConnectionResetError`` when the client is gone.
+        """
         if self.transport.is_closing():
             raise ConnectionResetError("the client is gone")
         self._is_idle = False
+        self.sent += events
         self.transport.write(sse.frame(payload) if self._is_chunked else payload)
 
     def push(self, news: News) -> None:
         """Write what is announced, unless the client has it, cannot take it, or is gone."""
         if not self.is_live or news.mark <= self.mark:
             return
+        count = len(news.frames)
         if news.first > self.mark:
             payload = news.wrapped if self._is_chunked else news.plain
         else:
+            count = sum(place > self.mark for place, _ in news.frames)
             rest = news.after(self.mark)
             payload = sse.frame(rest) if rest and self._is_chunked else rest
         if payload:
             transport = self.transport
             if transport.is_closing():
-                self.end()
+                self.end(audit.DISCONNECTED)
                 return
             if transport.get_write_buffer_size() + len(payload) > BUFFER_SIZE_MAX:
                 self.leave()
                 return
             transport.write(payload)
+            self.sent += count
             self._is_idle = False
         self.mark = news.mark
 
@@ -137,8 +151,11 @@ class Subscriber:
         """Keep an idle connection open; look after one that takes nothing, is gone or is no longer allowed."""
         if self.is_ended:
             return
-        if self.transport.is_closing() or not self.is_allowed():
-            self.end()
+        if self.transport.is_closing():
+            self.end(audit.DISCONNECTED)
+            return
+        if not self.is_allowed():
+            self.end(UNAUTHORIZED)
             return
         waiting = self.transport.get_write_buffer_size()
         if waiting and waiting >= self._waited > 0:
@@ -152,8 +169,10 @@ class Subscriber:
         self.is_live = False
         self.wake.set()
 
-    def end(self) -> None:
-        """End the stream as it is; the client can go on from its mark."""
+    def end(self, outcome: str = audit.OK) -> None:
+        """End the stream as it is, for the reason first given; the client can go on from its mark."""
+        if not self.is_ended:
+            self.outcome = outcome
         self.is_ended = True
         self.leave()
 
@@ -255,7 +274,7 @@ class Hub:
             self._announce(batch)
         except Exception as error:
             log.exception("streams.failed", error=str(error), position=self.position)
-            self.end_all()
+            self.end_all(INTERNAL)
 
     def _announce(self, batch: Sequence[Recorded]) -> None:
         if self._runs:
@@ -269,7 +288,7 @@ class Hub:
         if self.subscribers and any(event.type in ACCESS_TYPES for event in batch):
             for subscriber in self._all():
                 if not subscriber.is_allowed():
-                    subscriber.end()
+                    subscriber.end(UNAUTHORIZED)
 
     def _announce_runs(self, batch: Sequence[Recorded]) -> None:
         news: dict[str, list[Recorded]] = {}
@@ -306,12 +325,12 @@ class Hub:
     def stop(self) -> None:
         """End all streams and let none begin; clients go on elsewhere or later from where they are."""
         self.is_stopped = True
-        self.end_all()
+        self.end_all(audit.STOPPED)
 
-    def end_all(self) -> None:
+    def end_all(self, outcome: str) -> None:
         """End all streams that are open now."""
         for subscriber in self._all():
-            subscriber.end()
+            subscriber.end(outcome)
 
     def _all(self) -> Iterator[Subscriber]:
         return (subscriber for channel in self._channels() for subscriber in channel.subscribers)

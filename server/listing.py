@@ -65,6 +65,7 @@ _TABLES = {"job": "jobs", "run": "runs", "batch": "batches"}
 
 async def answer(exchange: Exchange, listing: Listing) -> web.Response:
     """Return the page that the request asks for."""
+    exchange.reads_rows()
     if "Ledger-Position" in exchange.request.headers:
         await exchange.wait_for_position()
     return kept(exchange) or await made(exchange, lambda: _make(exchange, listing))

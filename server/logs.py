@@ -10,11 +10,17 @@ from typing import Any, TextIO
 import msgspec
 import structlog
 
+from ledger.times import to_text
+
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
 
 class Access(msgspec.Struct, frozen=True):
-    """The audit line of one request: who read or changed what, and how it went. It never holds a secret."""
+    """The audit line of one request: who read or changed what, and how it went. It never holds a secret.
+
+    ``status`` is null where the client left before it had an answer. ``user`` is whom the request acted for, ``by`` the
+    admin who did so. What ``resource`` and ``outcome`` can say is in ``server.audit``.
+    """
 
     timestamp: str
     event: str
@@ -22,12 +28,30 @@ class Access(msgspec.Struct, frozen=True):
     method: str
     route: str
     resource: str
-    status: int
+    status: int | None
+    outcome: str
     user: str | None
     token: str | None
     by: str | None
+    project: str | None
     duration_us: int
+    events_sent: int | msgspec.UnsetType = msgspec.UNSET
     level: str = "info"
+
+
+class Stamps:
+    """Times as ``to_text`` writes them, for lines that mostly fall into the second of the line before."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def of(self, time_us: int) -> str:
+        """Return the time as text."""
+        second, micro = divmod(time_us, 1_000_000)
+        if second != self._second:
+            self._second, self._text = second, to_text(time_us)[:20]
+        return f"{self._text}{micro:06d}Z"
 
 
 class AccessLogger(structlog.BoundLoggerBase):
@@ -35,15 +59,16 @@ class AccessLogger(structlog.BoundLoggerBase):
 
     def request(self, line: Access) -> None:
         """Write the line of a request at the end of this turn of the event loop, with the other lines of the turn."""
-        lines = self._context.setdefault("lines", [])
+        lines = self._context["lines"]
         lines.append(_encode(line))
         if len(lines) == 1:
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
         lines = self._context["lines"]
-        self._logger.msg(b"\n".join(lines))
-        lines.clear()
+        text = b"\n".join(lines)
+        lines.clear()  # before they are written: should that fail, the next ones still go
+        self._logger.msg(text)
 
 
 def _render(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> bytes:
@@ -69,5 +94,5 @@ def configure(stream: TextIO | None = None) -> None:
 def access_logger() -> AccessLogger:
     """Return the logger of requests, on the stream that ``configure`` named."""
     factory = structlog.get_config()["logger_factory"]
-    logger: AccessLogger = structlog.wrap_logger(factory(), processors=[], wrapper_class=AccessLogger).bind()
+    logger: AccessLogger = structlog.wrap_logger(factory(), processors=[], wrapper_class=AccessLogger).bind(lines=[])
     return logger

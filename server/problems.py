@@ -41,11 +41,14 @@ class SlowBody(errors.LedgerError):
     """The body did not arrive within {timeout_s:g} seconds."""
 
 
+INTERNAL = "internal_error"
+UNAUTHORIZED = "unauthorized"
+UNAVAILABLE = "unavailable"
 _KINDS: tuple[tuple[type[errors.LedgerError], int, str], ...] = (
     (LineError, 422, "validation_error"),
     (errors.InvalidInput, 422, "validation_error"),
     (errors.BadRequest, 400, "invalid_request"),
-    (Unauthorized, 401, "unauthorized"),
+    (Unauthorized, 401, UNAUTHORIZED),
     (Forbidden, 403, "forbidden"),
     (errors.NotFound, 404, "not_found"),
     (NoSuchRoute, 404, "not_found"),
@@ -59,9 +62,8 @@ _KINDS: tuple[tuple[type[errors.LedgerError], int, str], ...] = (
     (errors.Erased, 410, "erased"),
     (errors.VersionMismatch, 412, "version_mismatch"),
     (PayloadTooLarge, 413, "payload_too_large"),
-    (errors.Unavailable, 503, "unavailable"),
+    (errors.Unavailable, 503, UNAVAILABLE),
 )
-INTERNAL = "internal_error"
 ERROR_TYPES: dict[int, tuple[str, ...]] = {
     status: tuple(dict.fromkeys(name for _, known, name in _KINDS if known == status))
     for status in sorted({status for _, status, _ in _KINDS})

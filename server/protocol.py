@@ -36,7 +36,8 @@ class _Protocol(RequestHandler):
             error: BaseException = BadRequest(reason=f"This is no HTTP request: {first[:200]}")
         else:
             error = exc or RuntimeError(message or "unknown")
-        log.warning("request.unreadable", request_id=request_id, status=status, error=repr(exc)[:500])
+        kind = type(error if exc is None else exc).__name__  # its text would show the line that cannot be read
+        log.warning("request.unreadable", request_id=request_id, status=status, error=kind)
         response = problems.to_response(error, request_id)
         response.headers["X-Request-Id"] = request_id
         response.force_close()

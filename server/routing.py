@@ -78,9 +78,10 @@ class Route(msgspec.Struct, frozen=True):
 
 
 class _Node:
-    __slots__ = ("children", "placeholder", "routes")
+    __slots__ = ("children", "pattern", "placeholder", "routes")
 
-    def __init__(self) -> None:
+    def __init__(self, pattern: str = "") -> None:
+        self.pattern = pattern
         self.children: dict[str, _Node] = {}
         self.placeholder: _Node | None = None
         self.routes: dict[str, Route] = {}
@@ -99,10 +100,10 @@ class Router:
         node = self._root
         for segment in route.pattern.strip("/").split("/"):
             if segment.startswith("{"):
-                node.placeholder = node.placeholder or _Node()
+                node.placeholder = node.placeholder or _Node(f"{node.pattern}/{segment}")
                 node = node.placeholder
             else:
-                node = node.children.setdefault(segment, _Node())
+                node = node.children.setdefault(segment, _Node(f"{node.pattern}/{segment}"))
         if route.method in node.routes:
             raise AssertionError(f"two routes for {route.method} {route.pattern}")
         node.routes[route.method] = route
@@ -125,6 +126,16 @@ class Router:
         if route is None:
             raise MethodNotAllowed(method=method[:20], allowed=", ".join(_allowed(node)))
         return route, values
+
+    def known_part(self, path: str) -> str:
+        """Return as much of a path as the table knows, with ``/*`` for the rest: nothing that only the client wrote."""
+        node = self._root
+        for segment in path.strip("/").split("/"):
+            child = node.children.get(segment) or (node.placeholder if segment else None)
+            if child is None:
+                return f"{node.pattern}/*"
+            node = child
+        return node.pattern
 
 
 def _allowed(node: _Node) -> list[str]:

@@ -12,10 +12,10 @@ from aiohttp.abc import AbstractStreamWriter
 
 from ledger.errors import Unavailable
 from ledger.events import Recorded
-from server import sse
+from server import audit, sse
 from server.exchange import Exchange
 from server.hub import Channel, Part, Subscriber
-from server.problems import Unauthorized
+from server.problems import Unauthorized, type_of
 
 PIECE_SIZE = 64 * 1024
 """Bytes that are written before the client must have taken them: what aiohttp lets wait, too."""
@@ -94,18 +94,22 @@ def _check(exchange: Exchange, subscriber: Subscriber) -> None:
 
 async def _serve(exchange: Exchange, serving: _Serving) -> None:
     """Serve until the end. The headers are out: from here on an error can be told only by breaking off."""
-    facts = {"request_id": exchange.request_id, "resource": exchange.resource}
+    subscriber = serving.subscriber
     try:
         await serving.run()
     except TimeoutError:
-        log.info("stream.cut_off", mark=serving.subscriber.mark, **facts)
+        exchange.outcome = audit.STALLED
     except ConnectionError:
-        log.info("stream.left", mark=serving.subscriber.mark, **facts)
+        exchange.outcome = audit.DISCONNECTED
     except Exception as error:
-        log.exception("stream.failed", error=str(error), mark=serving.subscriber.mark, **facts)
+        exchange.outcome = type_of(error)
+        log.exception("stream.failed", error=str(error), mark=subscriber.mark, request_id=exchange.request_id)
     else:
+        exchange.outcome = subscriber.outcome
         return
-    serving.subscriber.transport.abort()
+    finally:
+        exchange.events_sent = subscriber.sent
+    subscriber.transport.abort()
 
 
 class _Serving:
@@ -138,7 +142,7 @@ class _Serving:
             if not self._goes_on():
                 return
             if is_over:
-                await self._write([await self._final()])
+                await self._write_final(await self._final())
                 subscriber.end()  # no ping may follow
                 await self._drain()
                 return
@@ -176,7 +180,12 @@ class _Serving:
     async def _write_piece(self, piece: Sequence[bytes]) -> None:
         await self._drain()
         if self._goes_on():
-            self.subscriber.write(b"".join(piece))
+            self.subscriber.write(b"".join(piece), len(piece))
+
+    async def _write_final(self, final: bytes) -> None:
+        await self._drain()
+        if self._goes_on():
+            self.subscriber.write(final)
 
     async def _drain(self) -> None:
         """Wait until the client took most of what waits; ``TimeoutError`` when it takes nothing for the time given."""

@@ -12,13 +12,17 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from msgspec import UNSET, convert
+from msgspec.structs import fields
 
 from ledger import Ledger, bundle
 from ledger.events import CallbackError
+from server import audit
 from server.app import ROUTER
 from server.callbacks.schedule import WAITS_S
 from server.callbacks.signing import Signer, new_secret
 from server.cli import cli
+from server.logs import Access
 from server.problems import _KINDS
 
 ROOT = Path(__file__).parent.parent
@@ -40,6 +44,7 @@ def matches(expected, line):
     return re.fullmatch(".*".join(re.escape(part) for part in expected.rstrip().split("…")), line.rstrip())
 
 
+LINES = re.findall(r"```json\n(.*?)\n```", README, re.DOTALL)
 ROUTES = sorted({route.pattern for route in ROUTER.routes if not route.alias_of})
 
 
@@ -195,6 +200,20 @@ def test_every_route_is_in_the_readme(pattern):
 @pytest.mark.parametrize("name", sorted(cli.commands))
 def test_every_command_is_in_the_readme(name):
     assert re.search(rf"`(token )?{name}\b", README)
+
+
+def test_the_line_of_a_request_in_the_readme_has_the_fields_of_a_real_one():
+    (line,) = LINES
+    shown = json.loads(line)
+    always = [field.name for field in fields(Access) if field.default is not UNSET]
+    assert sorted(shown) == sorted(always)
+    assert convert(shown, Access).outcome in {name for _, _, name in _KINDS}
+    assert all(f"`{name}`" in README for name in Access.__struct_fields__ if name not in shown)
+
+
+@pytest.mark.parametrize("name", [audit.OK, audit.DISCONNECTED, audit.STALLED, audit.STOPPED, audit.HIDDEN])
+def test_what_else_a_line_can_say_is_in_the_readme(name):
+    assert f"`{name}`" in README
 
 
 @pytest.mark.parametrize("name", sorted({name for _, _, name in _KINDS}))

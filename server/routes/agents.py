@@ -57,7 +57,7 @@ async def cancel_conversation(exchange: Exchange, conversation_id: str) -> web.R
 
 
 async def _cancel(exchange: Exchange, owner: str, field: str) -> web.Response:
-    exchange.resource = owner
+    exchange.resource = f"{field.removesuffix('_id')}:{owner}"
     body = await exchange.body(CancelRuns)
     asked = body.run_ids if body.run_ids is not None else await _active(exchange, owner, field)
     if len(asked) > RUNS_MAX:

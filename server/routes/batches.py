@@ -67,8 +67,8 @@ async def create(exchange: Exchange) -> web.Response:
         raise invalid("requests", "must hold at least one request")
     facts = msgspec.structs.replace(batch.facts, runs=[run.id for run in runs])
     batch = msgspec.structs.replace(batch, facts=facts)
-    receipt = await exchange.app.ledger.execute_plan(create_batch(batch, runs), exchange.context(body.time))
     exchange.resource = batch.id
+    receipt = await exchange.app.ledger.execute_plan(create_batch(batch, runs), exchange.context(body.time))
     return await resources.answer_command(exchange, BATCH, receipt, batch.id, is_new=True)
 
 

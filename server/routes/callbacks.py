@@ -47,7 +47,6 @@ async def redeliver_run(exchange: Exchange, run_id: str) -> web.Response:
 
 async def _retrieve(exchange: Exchange, resource: Resource, id: str) -> web.Response:
     resource.check(id)
-    exchange.resource = id
     at = exchange.asked(read_as_of)
     await exchange.wait_for_position()
     if at is None:
@@ -63,7 +62,6 @@ async def _retrieve(exchange: Exchange, resource: Resource, id: str) -> web.Resp
 
 async def _redeliver(exchange: Exchange, resource: Resource, id: str) -> web.Response:
     resource.check(id)
-    exchange.resource = id
     body = await exchange.body(Redelivery)
     ledger = exchange.app.ledger
     receipt = await redeliver(ledger, [id], exchange.context(), by=exchange.caller.by, reason=body.reason)

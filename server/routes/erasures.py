@@ -53,7 +53,6 @@ async def erase_run(exchange: Exchange, run_id: str) -> web.Response:
 
 async def _erase(exchange: Exchange, resource: Resource, id: str) -> web.Response:
     resource.check(id)
-    exchange.resource = id
     body = await exchange.body(Erasing)
     context = msgspec.structs.replace(exchange.context(), sees=resources.sees(exchange, resource))
     command = Erase(id=id, reason=body.reason, by=exchange.caller.by)

@@ -15,7 +15,7 @@ from ledger.scalars import Time
 from ledger.times import to_text
 from server.auth import check_admin
 from server.exchange import Exchange, json_answer
-from server.problems import RETRY_AFTER_S
+from server.problems import RETRY_AFTER_S, UNAVAILABLE
 from server.routing import Route
 
 if TYPE_CHECKING:
@@ -104,6 +104,8 @@ async def ready(exchange: Exchange) -> web.Response:
     problems = [app.engine.fault] if app.engine.fault else []
     if lag > LAG_MAX:
         problems.append(f"the views are {lag} events behind the log")
+    if problems:
+        exchange.outcome = UNAVAILABLE
     status = Readiness("not ready" if problems else "ok", lag, problems)
     headers = {"Retry-After": str(RETRY_AFTER_S)} if problems else {}
     return json_answer(status, status=503 if problems else 200, headers=headers)

@@ -16,6 +16,7 @@ from ledger.errors import BadRequest, LedgerError, invalid
 from ledger.events import CALLBACK_TYPES, TYPES, Created, Recorded
 from ledger.jsontext import DEPTH_MAX
 from ledger.scalars import NOT_EMPTY
+from server.audit import positions
 from server.auth import check_admin
 from server.exchange import Exchange, json_answer
 from server.feed import SCAN, follow, read_part, visible, wants_stream
@@ -34,7 +35,10 @@ ADMIN_VERBS = frozenset({"refused", "erased", "granted", "revoked"})
 
 async def feed(exchange: Exchange) -> web.StreamResponse:
     """List the log above ``after`` as CloudEvents, or follow it live; own rows unless admin."""
+    exchange.reads_rows()
     part = exchange.asked(read_part)
+    if part.subject is not None:
+        exchange.resource = part.subject
     await exchange.wait_for_position()
     if wants_stream(exchange):
         return await follow(exchange, part)
@@ -87,6 +91,7 @@ async def append(exchange: Exchange) -> web.Response:
     if not entries:
         raise invalid("body", "holds no event", "NDJSON: one CloudEvent a line")
     tally: Tally = await exchange.app.ledger.submit(append_all(entries, exchange.sees))
+    exchange.resource = positions(tally.position - tally.appended + 1, tally.position)
     await exchange.app.engine.wait_for(tally.position, exchange.app.config.wait_timeout_s)
     return json_answer(tally, headers={"Ledger-Position": str(tally.position)})
 

@@ -47,7 +47,6 @@ def batch_pages(params: Params) -> BatchPages:
 
 async def list_messages(exchange: Exchange, run_id: str) -> web.Response:
     """List the messages of a run in the order of arrival; parts of one message stay together."""
-    exchange.resource = run_id
 
     async def scope() -> Scope:
         find(exchange, RUN, run_id)
@@ -58,7 +57,6 @@ async def list_messages(exchange: Exchange, run_id: str) -> web.Response:
 
 async def list_step_messages(exchange: Exchange, step_id: str) -> web.Response:
     """List the messages of a step in the order of arrival."""
-    exchange.resource = step_id
 
     async def scope() -> Scope:
         run_id = (await visible_step(exchange, step_id, "steps.run_id"))[0]
@@ -86,7 +84,6 @@ def _link(exchange: Exchange, asked: Pages, rows: Sequence[Part | InternalMessag
 
 async def list_batch_messages(exchange: Exchange, batch_id: str) -> web.Response:
     """List the messages of a batch's runs, each with all its parts, in the shape that batches always had."""
-    exchange.resource = batch_id
     asked, agent_id = exchange.asked(batch_pages)
     await exchange.wait_for_position()
     find(exchange, BATCH, batch_id)
@@ -102,7 +99,6 @@ async def list_batch_messages(exchange: Exchange, batch_id: str) -> web.Response
 async def record_messages(exchange: Exchange, run_id: str) -> web.Response:
     """Record what was said in a run: one message or an array of them, all or none."""
     RUN.check(run_id)
-    exchange.resource = run_id
     items, is_array = await exchange.items()
     noted = []
     for number, item in enumerate(items):

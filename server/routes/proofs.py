@@ -7,6 +7,7 @@ from aiohttp import web
 
 from ledger import jsontext
 from ledger.proofs import Consistency, Inclusion
+from server import audit
 from server.exchange import Exchange, json_answer
 from server.params import Params
 from server.routing import Route
@@ -47,6 +48,7 @@ async def checkpoint(exchange: Exchange) -> web.Response:
     rewritten since.
     """
     kept = await exchange.app.ledger.checkpoint()
+    exchange.resource = audit.positions(1, kept.size)
     return web.Response(text=kept.note, content_type=NOTE_MEDIA, charset="utf-8")
 
 
@@ -56,6 +58,7 @@ async def inclusion(exchange: Exchange) -> web.Response:
     Its leaf is the hash of what the event's envelope says, with a digest of its data.
     """
     asked = exchange.asked(read_inclusion)
+    exchange.resource = audit.positions(asked.position, asked.position)
     proof: Inclusion = await exchange.app.ledger.store.prove(lambda tree: tree.inclusion(asked.position, asked.size))
     return json_answer(proof)
 
@@ -64,6 +67,7 @@ async def consistency(exchange: Exchange) -> web.Response:
     """Prove that the tree of the first `from` events is the beginning of that of the first `to` (RFC 9162, 2.1.4)."""
     asked = exchange.asked(read_consistency)
     proof: Consistency = await exchange.app.ledger.store.prove(lambda tree: tree.consistency(asked.first, asked.second))
+    exchange.resource = audit.positions(1, proof.second)
     return json_answer(proof)
 
 

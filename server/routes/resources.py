@@ -78,7 +78,6 @@ def read_as_of(params: Params) -> AsOf | None:
 
 async def retrieve(exchange: Exchange, resource: Resource, id: str) -> web.Response:
     """Answer with one resource, as of now or of any point in history."""
-    exchange.resource = id
     if exchange.query_string:
         resource.check(id)
         at = exchange.asked(read_as_of)
@@ -128,6 +127,7 @@ async def answer_command(
 ) -> web.Response:
     """Answer with the resource as it is after a command, once this node's views have it."""
     state = state_of(receipt, id)
+    exchange.resource = state.id  # with a key that is sent again, that of the first time
     wire = resource.render(state)
     if state.kind == "batch":
         await exchange.app.engine.wait_for(receipt.position, exchange.app.config.wait_timeout_s)
@@ -140,7 +140,6 @@ async def answer_command(
 async def cancel(exchange: Exchange, resource: Resource, id: str) -> web.Response:
     """Cancel by the rules; a batch takes its active runs with it."""
     resource.check(id)
-    exchange.resource = id
     await exchange.body(Nothing)
     plan = cancel_with_members(id, exchange.if_match(), exchange.caller.by)
     context = msgspec.structs.replace(exchange.context(), sees=sees(exchange, resource))
@@ -175,7 +174,6 @@ def read_versions(params: Params) -> Versions:
 async def events(exchange: Exchange, resource: Resource, id: str) -> web.Response:
     """Answer with the history as CloudEvents, oldest first, ``after`` and ``before`` versions."""
     resource.check(id)
-    exchange.resource = id
     after, before, limit = exchange.asked(read_versions)
     await exchange.wait_for_position()
     if not exchange.caller.sees_all or exchange.caller.project_id is not None:

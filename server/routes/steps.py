@@ -78,12 +78,12 @@ def step_pages(params: Params) -> Asked:
 
 async def list_steps(exchange: Exchange) -> web.Response:
     """List steps of all runs, newest first."""
+    exchange.reads_rows()
     return await _list(exchange, None)
 
 
 async def list_run_steps(exchange: Exchange, run_id: str) -> web.Response:
     """List the steps of a run, newest first."""
-    exchange.resource = run_id
     return await _list(exchange, run_id)
 
 
@@ -117,7 +117,6 @@ async def visible_step(exchange: Exchange, step_id: str, columns: str) -> Sequen
 
 async def retrieve(exchange: Exchange, step_id: str) -> web.Response:
     """Retrieve a step."""
-    exchange.resource = step_id
     await exchange.wait_for_position()
     row = await visible_step(exchange, step_id, f"{steplists.STEP}, steps.version")
     return exchange.resource_answer(steps.whole(*row[1:4]), row[4])
@@ -125,21 +124,18 @@ async def retrieve(exchange: Exchange, step_id: str) -> web.Response:
 
 async def metrics(exchange: Exchange, step_id: str) -> web.Response:
     """Retrieve where the time of a step went."""
-    exchange.resource = step_id
     await exchange.wait_for_position()
     return json_answer(stepmetrics.metrics(await visible_step(exchange, step_id, stepmetrics.DETAILS)))
 
 
 async def provider_trace(exchange: Exchange, step_id: str) -> web.Response:
     """Retrieve what was sent to the model's provider in a step, and what came back; null where none was recorded."""
-    exchange.resource = step_id
     await exchange.wait_for_position()
     return json_answer(stepmetrics.provider_trace(await visible_step(exchange, step_id, stepmetrics.DETAILS)))
 
 
 async def give_feedback(exchange: Exchange, step_id: str) -> web.Response:
     """Say whether a step was good or bad, and tag it."""
-    exchange.resource = step_id
     body = await exchange.body(Feedback)
     if body.feedback is msgspec.UNSET and body.tags is None:
         raise invalid("body", "names nothing to change", ["feedback", "tags"])
@@ -152,7 +148,6 @@ async def give_feedback(exchange: Exchange, step_id: str) -> web.Response:
 async def record_steps(exchange: Exchange, run_id: str) -> web.Response:
     """Record steps of a run as they begin, go on or end: one or an array of them, all or none."""
     RUN.check(run_id)
-    exchange.resource = run_id
     items, is_array = await exchange.items()
     noted = []
     for number, item in enumerate(items):

@@ -137,7 +137,6 @@ class RunSource:
 
 async def stream(exchange: Exchange, run_id: str) -> web.StreamResponse:
     """Follow a run: its messages so far, then each further one, then how it ended."""
-    exchange.resource = run_id
     RUN.check(run_id)
     body = await exchange.body(Follow)
     after, batch_size = _bounds(exchange, body)

@@ -12,6 +12,7 @@ from ledger import ids, times, tokens
 from ledger.errors import NotFound, invalid
 from ledger.events import Scope
 from ledger.scalars import Label, Time, TokenId, UserId
+from server.audit import ANYONE
 from server.auth import check_scopes
 from server.exchange import Exchange, json_answer
 from server.grants import DAYS_MAX, grant, revoke
@@ -73,6 +74,7 @@ def show(known: tokens.Grant) -> Token:
 
 async def list_tokens(exchange: Exchange) -> web.Response:
     """List the tokens that are not revoked."""
+    exchange.resource = ANYONE
     return json_answer([show(known) for known in exchange.app.access.all()])
 
 
@@ -102,7 +104,6 @@ async def create(exchange: Exchange) -> web.Response:
 async def delete(exchange: Exchange, token_id: str) -> web.Response:
     """Revoke a token, at once."""
     ids.parse(token_id, "token", where="token id")
-    exchange.resource = token_id
     known = exchange.app.access.get(token_id)
     if known is None:
         raise NotFound(what="token", id=token_id)

@@ -27,7 +27,6 @@ def read_limit(params: Params) -> int:
 
 async def trace(exchange: Exchange, run_id: str) -> web.Response:
     """Retrieve the spans of a run: the run, its steps and tool calls, the first token."""
-    exchange.resource = run_id
     limit = exchange.asked(read_limit)
     await exchange.wait_for_position()
     find(exchange, RUN, run_id)

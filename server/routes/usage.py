@@ -24,7 +24,6 @@ async def metrics(exchange: Exchange, run_id: str) -> web.Response:
 
 
 async def _prepare(exchange: Exchange, run_id: str) -> None:
-    exchange.resource = run_id
     await exchange.wait_for_position()
     find(exchange, RUN, run_id)
 

@@ -8,7 +8,7 @@ from ledger import Ledger, archive, cloudevents
 from ledger import state as states
 from ledger.errors import Unreadable
 from ledger.ids import SYSTEM_USER
-from projections import outbox
+from projections import outbox, overlay
 from projections.callbacks import CALLBACKS
 from projections.engine import Engine
 from projections.outbox import STATUSES
@@ -169,7 +169,7 @@ async def test_fresh_views_are_used_and_not_folded_again(ledger, path):
 @pytest.mark.parametrize("step", [1, 7, 60])
 @pytest.mark.parametrize("batch", [3, 10_000])
 async def test_it_is_so_wherever_the_views_stopped(ledger, history, path, monkeypatch, step, batch):
-    monkeypatch.setattr(outbox, "BATCH", batch)
+    monkeypatch.setattr(overlay, "BATCH", batch)
     await views_made(ledger, path)
     for _ in range(8):
         await history.extend(ledger, step)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 import structlog
@@ -13,10 +14,12 @@ import server.expiry
 from server import logs
 from tests.server.serving import Clock, scratch, serving
 
+SECRET = re.compile(rb"jl_[A-Za-z0-9_-]{16}|whs[ek][a-z]*_[A-Za-z0-9+/]{16}|Bearer ")
+
 
 @pytest.fixture(autouse=True)
 def log_lines(monkeypatch):
-    """What the server logs meanwhile, as the bytes that it would send to stderr."""
+    """What the server logs meanwhile, as the bytes that it would send to stderr; no test makes it show a secret."""
     stream = io.TextIOWrapper(io.BytesIO())
     before = structlog.get_config()
     logs.configure(stream)
@@ -25,6 +28,9 @@ def log_lines(monkeypatch):
         monkeypatch.setattr(module, "log", structlog.get_logger())
     yield stream.buffer
     structlog.configure(**before)
+    shown = stream.buffer.getvalue()
+    assert not SECRET.search(shown), shown
+    assert all(line.startswith(b"{") for line in shown.splitlines())
 
 
 @pytest.fixture

@@ -1,0 +1,55 @@
+"""How lines are written: their times, and that one failed write costs its own lines and no other."""
+
+import asyncio
+import random
+
+import msgspec
+import pytest
+
+from ledger.times import to_text
+from server import logs
+from tests.server.serving import MIDNIGHT_US
+
+LINE = logs.Access(
+    *("2026-11-22T03:45:26.918194Z", "request", "req-1", "GET", "/v1/jobs", "owner:any", 200, "ok"),
+    *("user-1", "token-1", None, None, 5),
+)
+
+
+def test_times_of_lines_are_written_as_all_times_are():
+    chance, stamps = random.Random(3), logs.Stamps()
+    time_us = MIDNIGHT_US - 3_000_000
+    for _ in range(500):
+        time_us += chance.choice([-1, 0, 1, 7, 999_999, 1_000_000, 86_400_000_000])
+        assert stamps.of(time_us) == to_text(time_us)
+
+
+class Output:
+    """Where lines go: the first ``faults`` writes fail, as those to a pipe that nobody reads do."""
+
+    def __init__(self, faults):
+        self.faults = faults
+        self.lines = []
+
+    def msg(self, text):
+        if self.faults:
+            self.faults -= 1
+            raise BrokenPipeError
+        self.lines += text.split(b"\n")
+
+
+@pytest.mark.parametrize("faults", [0, 1])
+async def test_lines_that_could_not_be_written_hold_up_no_later_ones(faults):
+    # given
+    output, told = Output(faults), []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: told.append(context["exception"]))
+    logger = logs.AccessLogger(output, [], {"lines": []})
+    # when two turns of the event loop write two lines each
+    for _ in range(2):
+        logger.request(LINE)
+        logger.request(LINE)
+        await asyncio.sleep(0)
+    # then
+    assert len(output.lines) == 4 - 2 * faults
+    assert len(told) == faults
+    assert msgspec.json.decode(output.lines[0], type=logs.Access) == LINE
