@@ -240,7 +240,7 @@ def _check_history(bundle: Bundle, events: Sequence[Recorded], tell: Tell) -> No
         if event.position <= last:
             tell(event.position, "stands behind an event of a later position")
         last = event.position
-        legality.check(event)
+        legality.check(event.position, event.stream, event.version, event.type, event.data)
     for stream, position in legality.unexplained.items():
         tell(position, f"data of {stream} is gone, and no event tells of its erasure")
     if len(events) != len(bundle.events) or any(event.type not in TYPES for event in events):

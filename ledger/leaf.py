@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
+from typing import Any
 
 import msgspec
 from msgspec.structs import astuple
@@ -42,6 +43,11 @@ def leaf_data(event: Recorded) -> bytes:
 def leaf_hash(event: Recorded) -> bytes:
     """Return the RFC 9162 leaf hash: SHA-256(0x00 + leaf data)."""
     return sha256(b"\x00" + leaf_data(event)).digest()
+
+
+def row_hash(row: Sequence[Any], digest: str) -> bytes:
+    """Return the leaf hash of an event that is a row: its ten columns from position to correlation, and the digest."""
+    return sha256(b"\x00" + _encode((*row, digest))).digest()
 
 
 def leaf_hashes(events: Sequence[Recorded]) -> list[bytes]:

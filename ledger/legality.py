@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from ledger import callbacks
-from ledger.events import TYPES, Recorded, TypeInfo
+from ledger.events import TYPES, TypeInfo
 from ledger.transitions import LEGAL, TERMINAL
 
 _DELETED = ("deleted", "deleted after its end")
 """What stands for the status of what was deleted, by whether it had ended."""
 Tell = Callable[[int, str], None]
+_Known = tuple[int, str | None, str | None]
+_NEW: Final[_Known] = (0, None, None)
+"""Version, status and kind of a stream before its first event."""
+_STEPS: Final = {
+    (info.name, before, None if before is None else info.kind): (info.status, info.kind)
+    for info in TYPES.values()
+    if info.status is not None
+    for before, after in LEGAL[info.kind].items()
+    if info.status in after
+}
+"""(type, status before, kind of the stream) -> status and kind after it, for every legal step."""
 
 
 class Legality:
@@ -20,56 +32,69 @@ class Legality:
         self._tell = tell
         self.unexplained: dict[str, int] = {}
         """Streams with data that is gone, and no event yet that tells of its erasure: the first such position."""
-        self._streams: dict[str, tuple[int, str | None, str]] = {}
+        self._streams: dict[str, _Known] = {}
         self._callbacks: dict[str, str] = {}
         """What became of the callbacks of those streams that may have one: owed from the end on."""
 
-    def check(self, event: Recorded) -> None:
+    def check(self, position: int, stream: str, version: int, type: str, data: bytes | None) -> None:
         """Follow one event of the log."""
-        if event.data is None:
-            self.unexplained.setdefault(event.stream, event.position)
-        info = TYPES.get(event.type)
-        kind = event.type.partition(".")[0]
-        version, status, first_kind = self._streams.get(event.stream, (0, None, kind))
-        if event.version != version + 1:
-            self._tell(event.position, f"version {event.version} of {event.stream} follows version {version}")
+        known = self._streams.get(stream, _NEW)
+        after = _STEPS.get((type, known[1], known[2]))
+        if after is None or version != known[0] + 1 or data is None:
+            self._check_closely(position, stream, version, type, data)
+            return
+        status, kind = after
+        self._streams[stream] = (version, status, kind)
+        if status == "created" and callbacks.may_name(data):
+            self._callbacks[stream] = "owed"
+
+    def _check_closely(self, position: int, stream: str, version: int, type: str, data: bytes | None) -> None:
+        """Follow an event that is no step from one status to the next, or none that is legal."""
+        if data is None:
+            self.unexplained.setdefault(stream, position)
+        info = TYPES.get(type)
+        kind = type.partition(".")[0]
+        last, status, first_kind = self._streams.get(stream, _NEW)
+        first_kind = first_kind or kind
+        if version != last + 1:
+            self._tell(position, f"version {version} of {stream} follows version {last}")
         if kind not in (first_kind, "callback"):  # events of a callback stand in the stream of what owes it
-            self._tell(event.position, f"an event of a {kind} in the stream of a {first_kind}")
+            self._tell(position, f"an event of a {kind} in the stream of a {first_kind}")
         if info is None:
-            self._tell(event.position, f"type '{event.type}' is unknown to this program")
+            self._tell(position, f"type '{type}' is unknown to this program")
         elif info.status is not None:
             if status not in LEGAL[info.kind] or info.status not in LEGAL[info.kind][status]:
-                self._tell(event.position, f"{event.stream} went from {status or 'nothing'} to {info.status}")
+                self._tell(position, f"{stream} went from {status or 'nothing'} to {info.status}")
             status = info.status
-            if status == "created" and callbacks.may_name(event.data):
-                self._callbacks[event.stream] = "owed"
+            if status == "created" and callbacks.may_name(data):
+                self._callbacks[stream] = "owed"
         elif info.kind != "access":
-            status = self._check_other(event, info, status)
-        self._streams[event.stream] = (event.version, status, first_kind)
+            status = self._check_other(position, stream, info, status)
+        self._streams[stream] = (version, status, first_kind)
 
-    def _check_other(self, event: Recorded, info: TypeInfo, status: str | None) -> str | None:
+    def _check_other(self, position: int, stream: str, info: TypeInfo, status: str | None) -> str | None:
         if status is None:
-            self._tell(event.position, f"{event.type} of {event.stream} stands before its creation")
+            self._tell(position, f"{info.name} of {stream} stands before its creation")
         elif info.kind == "callback":
-            self._check_callback(event, info.verb, status)
+            self._check_callback(position, stream, info, status)
         elif status in _DELETED and info.verb != "erased":
-            self._tell(event.position, f"{event.type} of {event.stream} stands after its deletion")
+            self._tell(position, f"{info.name} of {stream} stands after its deletion")
         if info.verb == "erased":
-            self.unexplained.pop(event.stream, None)
-            self._callbacks.pop(event.stream, None)
+            self.unexplained.pop(stream, None)
+            self._callbacks.pop(stream, None)
         if info.verb == "deleted":
             return _DELETED[status in TERMINAL]
         return status
 
-    def _check_callback(self, event: Recorded, verb: str, status: str) -> None:
-        found = self._callbacks.get(event.stream)
+    def _check_callback(self, position: int, stream: str, info: TypeInfo, status: str) -> None:
+        found = self._callbacks.get(stream)
         if found is None:
-            self._tell(event.position, f"{event.type} of {event.stream}, which has no callback")
+            self._tell(position, f"{info.name} of {stream}, which has no callback")
         elif status not in TERMINAL and status != _DELETED[True]:
-            self._tell(event.position, f"{event.type} of {event.stream} stands before its end")
-        elif verb == "requeued":
-            self._callbacks[event.stream] = "owed"
-        elif verb != "attempted":
+            self._tell(position, f"{info.name} of {stream} stands before its end")
+        elif info.verb == "requeued":
+            self._callbacks[stream] = "owed"
+        elif info.verb != "attempted":
             if found != "owed":
-                self._tell(event.position, f"{event.type} of {event.stream}, whose callback was {found} already")
-            self._callbacks[event.stream] = verb
+                self._tell(position, f"{info.name} of {stream}, whose callback was {found} already")
+            self._callbacks[stream] = info.verb

@@ -53,9 +53,8 @@ def run(place: Workplace) -> Iterator[Row]:
             place.scale.fold_rounds,
         )
         target = math.log2(small) / math.log2(large)
-        yield _row(
-            f"{kind}, growth", pairs, target, f"{large:,} events against {small:,}; the target is their logarithms'"
-        )
+        note = f"{large:,} events against {small:,}; the target is the ratio of their logarithms"
+        yield _row(f"{kind}, growth", pairs, target, note)
     for path in paths.values():
         place.remove(path)
 
