@@ -156,7 +156,7 @@ def parse(note: str, where: str = "checkpoint") -> Checkpoint:
     if len(lines) < 3 or not all(lines):
         raise invalid(where, "is no checkpoint: it needs lines of origin, size and root")
     origin, size_text, root_text, *_ = lines
-    _check_name(origin, where)
+    check_name(origin, where)
     is_number = size_text.isascii() and size_text.isdigit() and len(size_text) < 20
     if not is_number or str(int(size_text)) != size_text:
         raise invalid(f"{where}, line 2", "is no size of a tree", "digits, without leading zeros")
@@ -205,7 +205,7 @@ def _key_parts(text: str, where: str) -> tuple[str, str, bytes]:
     """Return name, key hash in hex and 32 bytes of an Ed25519 key. A name holds no plus; base64 may."""
     name, _, rest = text.partition("+")
     hash_hex, _, encoded = rest.partition("+")
-    _check_name(name, where)
+    check_name(name, where)
     try:
         raw = _bytes_of(encoded, where)
     except InvalidInput:
@@ -215,7 +215,8 @@ def _key_parts(text: str, where: str) -> tuple[str, str, bytes]:
     return name, hash_hex, raw[1:]
 
 
-def _check_name(name: str, where: str) -> None:
+def check_name(name: str, where: str) -> None:
+    """Raise ``InvalidInput`` for what cannot name a key, and so no ledger."""
     if not name or "+" in name or any(char.isspace() for char in name):
         raise invalid(where, "has no name, or one with blanks or a plus sign")
 
@@ -224,7 +225,7 @@ def _signature(line: str, where: str) -> Signature:
     name, blank, encoded = line.removeprefix(_DASH).partition(" ")
     if not line.startswith(_DASH) or not blank:
         raise invalid(where, "has a line that is no signature", f"{_DASH}<name> <base64>")
-    _check_name(name, where)
+    check_name(name, where)
     raw = _bytes_of(encoded, where)
     if len(raw) < 5:
         raise invalid(where, "has a signature that is too short")

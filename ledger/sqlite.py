@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ledger import database, engine, keys, nodes, queries
-from ledger.checkpoint import Kept, Signer
+from ledger.checkpoint import Kept, Signer, check_name
 from ledger.errors import StoreClosed, StoreFailed, Unreadable
 from ledger.events import Recorded
 from ledger.proofs import Tree
@@ -45,10 +45,13 @@ class SqliteStore:
     ) -> SqliteStore:
         """Open a ledger, made on first use unless ``read_only``. ``name``: of a new ledger; made up when not given.
 
-        Raises ``Unreadable`` when the file is missing (read-only), no ledger, or of a later format.
+        Raises ``Unreadable`` when the file is missing (read-only), no ledger, or of a later format, and ``InvalidInput``
+        for a name that no checkpoint could bear.
         """
         where = Path(path)
         database.check_place(where, read_only)
+        if name is not None:
+            check_name(name, "name")
         async with AsyncExitStack() as stack:
             writer = None
             lock = None if read_only else database.confine(where)

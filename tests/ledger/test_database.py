@@ -10,6 +10,7 @@ import pytest
 from ledger import Ledger, archive, database, engine
 from ledger.database import APPLICATION_ID, FORMAT
 from ledger.decider import Change
+from ledger.errors import InvalidInput
 from ledger.sqlite import SqliteStore
 from ledger.verify import verify
 from tests.ledger.engines import ME, create, log_of, scramble
@@ -22,7 +23,7 @@ COPIED = ("ledger", "events", "head", "tree", "checkpoints")
 async def newer(tmp_path):
     """A ledger of today's format with some history."""
     path = tmp_path / "newer.db"
-    async with Ledger.open(path, clock=Clock(), name="of old") as ledger:
+    async with Ledger.open(path, clock=Clock(), name="of.old") as ledger:
         await scramble(ledger, seed=4, rounds=20)
         await ledger.execute(create(job(50), "pending"), ME)
     return path
@@ -65,7 +66,7 @@ async def test_a_file_of_format_1_is_brought_up_to_date_and_keeps_all_that_it_ho
     before = {table: ask(old, f"SELECT * FROM {table}") for table in COPIED}
     assert len(before["events"]) > 20
     async with Ledger.open(old, clock=Clock()) as ledger:
-        assert (ledger.name, ledger.size) == ("of old", len(before["events"]))
+        assert (ledger.name, ledger.size) == ("of.old", len(before["events"]))
         assert {table: ask(old, f"SELECT * FROM {table}") for table in COPIED} == before
         assert await ledger.store.imported(range(1, ledger.size + 1)) == set()
     assert (format_of(old), FORMAT) == (3, 3)
@@ -132,3 +133,11 @@ async def test_an_update_that_fails_leaves_a_file_of_format_1(old, monkeypatch):
     assert (format_of(old), has_imports(old)) == (1, False)
     async with Ledger.open(old) as ledger:
         assert await ledger.store.imported([1]) == set()
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a+b", "a\n"])
+async def test_a_name_that_no_checkpoint_can_have_is_refused_and_nothing_is_made(tmp_path, name):
+    with pytest.raises(InvalidInput, match="name: has no name, or one with blanks or a plus sign"):
+        async with Ledger.open(tmp_path / "ledger.db", name=name):
+            pass
+    assert list(tmp_path.iterdir()) == []
