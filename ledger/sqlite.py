@@ -45,8 +45,8 @@ class SqliteStore:
     ) -> SqliteStore:
         """Open a ledger, made on first use unless ``read_only``. ``name``: of a new ledger; made up when not given.
 
-        Raises ``Unreadable`` when the file is missing (read-only), no ledger, or of a later format, and ``InvalidInput``
-        for a name that no checkpoint could bear.
+        Raises ``Unreadable`` when the file is missing (read-only), no ledger, or of a later format, and
+        ``InvalidInput`` for a name that no checkpoint could bear.
         """
         where = Path(path)
         database.check_place(where, read_only)
