@@ -24,8 +24,10 @@ class Appended(NamedTuple):
     batch: int
 
 
-def append(path: Path, callers: int, each: int) -> Appended:
+def append(path: Path, callers: int, each: int, checkpoint_s: float | None = None) -> Appended:
     """Let callers give ``each`` commands of one event, one after the other, to a new ledger; time from first to last.
+
+    ``checkpoint_s``: seconds between two checkpoints, which are made meanwhile; None: there are none.
 
     Making the commands, opening and closing are outside the measured time. What was made before is hidden from the
     garbage collector, so that it does not look through the commands that wait.
@@ -34,12 +36,12 @@ def append(path: Path, callers: int, each: int) -> Appended:
     gc.collect()
     gc.freeze()
     try:
-        return uvloop.run(_call(path, commands))
+        return uvloop.run(_call(path, commands, checkpoint_s))
     finally:
         gc.unfreeze()
 
 
-async def _call(path: Path, commands: list[list[Command]]) -> Appended:
+async def _call(path: Path, commands: list[list[Command]], checkpoint_s: float | None) -> Appended:
     batches: list[int] = []
     async with Ledger.open(path) as ledger:
         ledger.listen(lambda events: batches.append(len(events)))
@@ -48,8 +50,16 @@ async def _call(path: Path, commands: list[list[Command]]) -> Appended:
             for command in wanted:
                 await ledger.execute(command)
 
+        async def sign() -> None:
+            while checkpoint_s is not None:
+                await asyncio.sleep(checkpoint_s)
+                await ledger.checkpoint()
+
+        signing = asyncio.create_task(sign())
         with Watch() as watch:
             await asyncio.gather(*(caller(wanted) for wanted in commands))
+        signing.cancel()
+        await asyncio.gather(signing, return_exceptions=True)
     events = sum(batches)
     assert events == sum(len(wanted) for wanted in commands)
     return Appended(watch.lap(events), round(events / len(batches)))
