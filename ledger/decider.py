@@ -282,7 +282,7 @@ def _refuse(state: State, asked: str, actor: str, by: str | None) -> Decision:
     return Decision(((f"{state.kind}.refused", Refused(asked=asked, found=state.status, by=by)),), refusal)
 
 
-_STREAMS = {"job": ("job",), "batch": ("job",), "run": ("run",), "callback": ("job", "run"), "access": ("token",)}
+STREAMS = {"job": ("job",), "batch": ("job",), "run": ("run",), "callback": ("job", "run"), "access": ("token",)}
 """The kinds of ids of the streams that the events of a kind stand in."""
 
 
@@ -295,7 +295,7 @@ def admit(
     type does not belong to the stream; ``Erased`` where that was erased. ``book`` gives the statuses of a run's steps.
     """
     info = TYPES[type]
-    ids.parse(stream, *_STREAMS[info.kind], where="subject")
+    ids.parse(stream, *STREAMS[info.kind], where="subject")
     if info.kind == "access":
         return
     if type in CALLBACK_TYPES:

@@ -11,16 +11,30 @@ import msgspec
 
 from ledger import engine
 from ledger.checkpoint import VerifierKey
+from ledger.entropy import Entropy
 from ledger.leaf import row_hash
 from ledger.legality import Legality
-from ledger.merkle import Frontier
-from ledger.queries import COLUMNS
+from ledger.merkle import EMPTY_ROOT, Frontier
+from ledger.queries import COLUMNS, IN_MAX
 from ledger.witnesses import Witnesses
 
 PROBLEMS_MAX = 100
 """Problems that are told; a damaged file can have millions."""
 BATCH = 10_000
+BATCH_FIRST = 100
+"""Rows that are read at once; as long as it is not known how large they are, a few."""
+BATCH_SIZE = 16 * 2**20
+"""Bytes of data that are read at once: a message may have 1 MiB."""
+_DATA = 10
 _ROWS = f"SELECT {COLUMNS}, leaf FROM events ORDER BY position"
+_NOT_GONE = """
+SELECT events.position FROM events LEFT JOIN erasures ON erasures.position = events.position
+WHERE events.position IN ({marks}) AND NOT iif(
+    erasures.position IS NULL,
+    data IS NULL AND salt IS NULL,
+    events.digest IS NULL AND data IS zeroblob(length(data)) AND salt IS zeroblob(16)
+)
+"""
 Progress = Callable[[int, int], None]
 
 
@@ -52,9 +66,10 @@ class Verifier:
     def __init__(self, sizes: Iterable[int] = ()) -> None:
         """``sizes``: those of which the roots are wanted, rising."""
         self.size = 0
-        self.erased = 0
-        self.roots: dict[int, bytes] = {}
-        self._wanted = [*sizes][::-1]
+        self.erased: list[int] = []
+        """Positions of events whose data is gone."""
+        self.roots: dict[int, bytes] = {0: EMPTY_ROOT}
+        self._wanted = [size for size in sizes if size][::-1]
         self._leaves = 0
         self.problems: list[Problem] = []
         self.nodes: list[tuple[int, int, bytes]] = []
@@ -74,10 +89,10 @@ class Verifier:
                     continue  # what does not even follow is no part of the log
             self.size = position
             try:
-                if digest is not None or data is None or salt is None:
-                    digest = self._digest(data, salt, digest)
-                else:
+                if digest is None and data is not None and salt is not None and len(salt) == Entropy.SIZE:
                     digest = sha256(salt + data).hexdigest()
+                else:
+                    digest = self._digest(data, salt, digest)
                 leaf = row_hash(row[:10], digest)
                 if leaf != stored:
                     self._tell(position, "does not match its leaf hash: the event was changed")
@@ -105,9 +120,12 @@ class Verifier:
     def _digest(self, data: bytes | None, salt: bytes | None, digest: str | None) -> str:
         """Return the digest of data that is gone, or that has one beside it though it should not."""
         if data is not None and salt is not None:
-            self._tell(self.size, "has both data and the digest of erased data")
+            if digest is not None:
+                self._tell(self.size, "has both data and the digest of erased data")
+            if len(salt) != Entropy.SIZE:  # the digest is of both in a row: where the one ends, the other begins
+                self._tell(self.size, f"has a salt of {len(salt)} bytes, not of {Entropy.SIZE}")
             return sha256(salt + data).hexdigest()
-        self.erased += 1
+        self.erased.append(self.size)
         if digest is None or data is not salt:
             self._tell(self.size, "data or salt is gone, but not by erasure: there is no digest of it")
         return digest or ""
@@ -139,15 +157,15 @@ def verify(
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-    verifier.problems.sort(key=lambda problem: problem.position)
+    problems = sorted(verifier.problems, key=lambda problem: problem.position)[:PROBLEMS_MAX]
     return Verdict(
-        ok=not verifier.problems,
+        ok=not problems,
         size=verifier.size,
         root=verifier.frontier.root().hex(),
-        erased=verifier.erased,
+        erased=len(verifier.erased),
         checkpoints=len(witnesses),
         signatures=witnesses.signatures,
-        problems=verifier.problems,
+        problems=problems,
     )
 
 
@@ -160,21 +178,24 @@ def _name(connection: Any) -> str:
 
 def _verify(connection: Any, progress: Progress | None, witnesses: Witnesses) -> Verifier:
     verifier = Verifier()
+    is_read = False
     try:
         witnesses.keep(connection.execute("SELECT size, note FROM checkpoints ORDER BY size"))
         verifier = Verifier(witnesses.sizes())
-        size, recorded_us, frontier = connection.execute("SELECT size, recorded, frontier FROM head").fetchone()
+        head = connection.execute("SELECT size, recorded, frontier FROM head").fetchone()
         for rows in _batches(connection):
             verifier.feed(rows)
-            if progress:
-                progress(verifier.size, size)
-        _check_end(verifier, size, recorded_us, frontier)
+            if progress and head:
+                progress(verifier.size, head[0])
+        is_read = True
+        _check_end(verifier, head)
         _check_tree(verifier, connection)
         _check_erasures(verifier, connection)
     except (engine.Error, TypeError, UnicodeDecodeError) as error:
         verifier.problems.append(Problem(verifier.size + 1, f"the file cannot be read on: {error}"))
-    told = witnesses.problems(verifier.size, verifier.roots, is_whole=not verifier.problems)
-    verifier.problems += [Problem(position, problem) for position, problem in told]
+    if is_read:
+        told = witnesses.problems(verifier.size, verifier.roots, is_whole=not verifier.problems)
+        verifier.problems += [Problem(position, problem) for position, problem in told]
     return verifier
 
 
@@ -183,22 +204,30 @@ def _batches(connection: Any) -> Iterator[list[tuple[Any, ...]]]:
 
     Once text is met that is no Unicode, it is read leniently, so that its event is found to be changed.
     """
-    count = 0
+    count, many = 0, BATCH_FIRST
     try:
         cursor = connection.execute(_ROWS)
-        while rows := cursor.fetchmany(BATCH):
+        while rows := cursor.fetchmany(many):
             yield rows
             count += len(rows)
+            many = _many(rows)
     except engine.Error:
         connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
     else:
         return
-    while rows := _readable(connection, count):
+    while rows := _readable(connection, count, many):
         yield rows
         count += len(rows)
+        many = _many(rows)
 
 
-def _readable(connection: Any, count: int) -> list[tuple[Any, ...]]:
+def _many(rows: Sequence[tuple[Any, ...]]) -> int:
+    """Return how many rows like these may be held at once."""
+    size = sum(len(row[_DATA]) for row in rows if isinstance(row[_DATA], bytes | str))
+    return max(1, min(BATCH, BATCH_SIZE * len(rows) // (size + 1)))
+
+
+def _readable(connection: Any, count: int, many: int) -> list[tuple[Any, ...]]:
     """Return the rows behind the first ``count``, as many of a batch as can be read; raise where the next cannot.
 
     They are counted off from the beginning: a search for a position could be led astray by one that is damaged.
@@ -208,7 +237,7 @@ def _readable(connection: Any, count: int) -> list[tuple[Any, ...]]:
         found: list[tuple[Any, ...]] = connection.execute(f"{_ROWS} LIMIT ? OFFSET ?", (limit, count)).fetchall()
         return found
 
-    good, bad = 0, BATCH
+    good, bad = 0, many
     try:
         return read(bad)
     except engine.Error as error:
@@ -226,9 +255,13 @@ def _readable(connection: Any, count: int) -> list[tuple[Any, ...]]:
     return read(good)
 
 
-def _check_end(verifier: Verifier, size: int, recorded_us: int, frontier: bytes) -> None:
+def _check_end(verifier: Verifier, head: tuple[int, int, bytes] | None) -> None:
     """Compare the end of the log with what its head says: size, time of recording, and the tree's frontier."""
     tell = verifier.problems.append
+    if head is None:
+        tell(Problem(verifier.size + 1, "the head of the log is gone, which says where it ends"))
+        return
+    size, recorded_us, frontier = head
     if size != verifier.size:
         tell(Problem(verifier.size + 1, f"the log ends at {verifier.size}, but its head says {size}"))
     elif recorded_us != verifier.recorded_us:
@@ -242,12 +275,25 @@ def _check_end(verifier: Verifier, size: int, recorded_us: int, frontier: bytes)
 
 
 def _check_erasures(verifier: Verifier, connection: Any) -> None:
-    """Tell where the data of an erased event is there, or something else than nothing in its place."""
-    left = connection.execute(
-        "SELECT events.position FROM erasures JOIN events ON events.position = erasures.position "
-        "WHERE salt <> zeroblob(length(salt)) OR data <> zeroblob(length(data))"
-    )
-    verifier.problems += [Problem(position, "was erased, but not all of its data is blank") for (position,) in left]
+    """Tell where data that reads as gone is still there, and where an erasure is one of nothing.
+
+    Gone is what was overwritten with zero bytes and has its digest among the erasures, or what an export restored as
+    erased: nothing at all, and the digest in the row.
+    """
+    told = []
+    for start in range(0, len(verifier.erased), IN_MAX):
+        part = verifier.erased[start : start + IN_MAX]
+        sql = _NOT_GONE.format(marks=",".join("?" * len(part)))
+        told += [
+            (position, "was erased, but not all of its data is blank") for (position,) in connection.execute(sql, part)
+        ]
+    gone = set(verifier.erased)
+    for (position,) in connection.execute("SELECT position FROM erasures"):
+        if position > verifier.size or position < 1:
+            told.append((position, "was erased, but there is no such event"))
+        elif position not in gone:
+            told.append((position, "was erased, but its data is there"))
+    verifier.problems += [Problem(position, problem) for position, problem in told]
 
 
 def _check_tree(verifier: Verifier, connection: Any) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import random
 from hashlib import sha256
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -91,6 +92,7 @@ def test_an_empty_ledger_is_clean(raw):
 
 def test_progress_is_told_batch_by_batch_and_ends_at_the_size(raw, monkeypatch):
     monkeypatch.setattr("ledger.verify.BATCH", 250)
+    monkeypatch.setattr("ledger.verify.BATCH_FIRST", 250)
     steps = []
     assert verify(raw, lambda done, size: steps.append((done, size))).ok
     assert steps == [(250, SIZE), (500, SIZE), (SIZE, SIZE)]
@@ -293,6 +295,13 @@ ILLEGAL = [
     pytest.param([("job.created", NEW, 1), ("job.pending", NEW, 1)], 2, id="a version twice"),
     pytest.param([("job.exploded", NEW, 1)], 1, id="an unknown type"),
     pytest.param([("run.created", run(7), 1), ("run.expired", run(7), 2)], 2, id="a run that expired"),
+    pytest.param([("job.created", run(7), 1)], 1, id="a job under the id of a run"),
+    pytest.param([("access.granted", NEW, 1)], 1, id="a token under the id of a job"),
+    pytest.param([("job.created", NEW, 1), ("access.granted", NEW, 2)], 2, id="a token in the history of a job"),
+    *[
+        pytest.param([("run.created", run(7), 1), ("run.erased", run(7), 2), (name, run(7), 3)], 3, id=f"{name} erased")
+        for name in ("run.running", "run.updated", "run.message", "run.deleted", "run.erased", "callback.requeued")
+    ],
 ]
 
 
@@ -344,7 +353,7 @@ def called_back(*verbs, end="failed", born=HOOKED):
         pytest.param(
             called_back("delivered", "requeued", "delivered", "abandoned"), "delivered already", id="once for each"
         ),
-        pytest.param(called_back("run.erased", "attempted"), "which has no callback", id="after the erasure"),
+        pytest.param(called_back("run.erased", "attempted"), "stands after its erasure", id="after the erasure"),
         pytest.param(
             [("callback.requeued", histories.id_of("token", 1), 2)], "before its creation", id="in a token's stream"
         ),
@@ -418,9 +427,65 @@ def test_data_that_is_gone_without_an_erased_event_is_told(raw):
     assert first_bad(raw) == 9
 
 
-def test_problems_are_told_up_to_a_limit(raw):
-    raw.execute("UPDATE events SET actor = 'x'")
+def test_who_erased_and_why_cannot_be_erased(raw):
+    # Given an erased history, whose last event says who erased it and why
+    written(raw, *forged(("job.created", NEW, 1), ("job.erased", NEW, 2, {"reason": "asked for"})))
+    blank(raw, SIZE + 1)
+    assert first_bad(raw) is None
+    # When that is blanked, too, then it is told
+    blank(raw, SIZE + 2)
+    assert first_bad(raw) == SIZE + 2
+
+
+@pytest.mark.parametrize("moved", [1, -1, 16])
+def test_a_salt_that_takes_from_the_data_or_gives_to_it_is_told(raw, moved):
+    # Given that the digest is one of salt and data in a row, and so the same wherever the one ends
+    salt, data = raw.execute("SELECT salt, data FROM events WHERE position = 9").fetchone()
+    both, at = salt + data, len(salt) + moved
+    raw.execute("UPDATE events SET salt = ?, data = ? WHERE position = 9", (both[:at], both[at:]))
+    assert first_bad(raw) == 9
+
+
+@pytest.mark.parametrize("salt", ["NULL", "zeroblob(16)", "zeroblob(15)"])
+def test_data_that_only_reads_as_erased_is_told(raw, salt):
+    (first,) = raw.execute("SELECT position FROM events WHERE stream = ? AND version = 1", (job(99),)).fetchone()
+    written(raw, *forged(("job.erased", job(99), LAST + 1)))
+    salted, data = raw.execute("SELECT salt, data FROM events WHERE position = ?", (first,)).fetchone()
+    digest = sha256(salted + data).hexdigest()
+    for keep in (f"digest = '{digest}'", "digest = NULL"):
+        raw.execute(f"UPDATE events SET salt = {salt}, {keep} WHERE position = ?", (first,))
+        assert first_bad(raw) == first
+        raw.execute("INSERT OR REPLACE INTO erasures VALUES (?, ?)", (first, digest))
+
+
+@pytest.mark.parametrize(("position", "bad"), [(5, 5), (SIZE + 5, SIZE + 5)])
+def test_an_erasure_of_what_is_there_or_of_nothing_is_told(raw, position, bad):
+    raw.execute("INSERT INTO erasures VALUES (?, ?)", (position, "0" * 64))
+    assert first_bad(raw) == bad
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE events SET actor = 'x'",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 5000) "
+        "INSERT INTO tree SELECT 16, i, zeroblob(32) FROM n",
+        "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 5000) "
+        "INSERT INTO erasures SELECT 1000 + i, printf('%064d', i) FROM n",
+    ],
+)
+def test_problems_are_told_up_to_a_limit(raw, statement):
+    raw.execute(statement)
     assert len(verify(raw).problems) == PROBLEMS_MAX
+
+
+def test_large_events_are_read_a_few_at_a_time(raw, monkeypatch):
+    monkeypatch.setattr("ledger.verify.BATCH_FIRST", 10)
+    monkeypatch.setattr("ledger.verify.BATCH_SIZE", 500)
+    steps = []
+    assert verify(raw, lambda done, size: steps.append(done)).ok
+    assert max(after - before for before, after in pairwise(steps)) < 50
+    assert steps[-1] == SIZE
 
 
 async def test_what_the_rules_let_through_verifies(tmp_path):
