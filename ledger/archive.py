@@ -10,11 +10,12 @@ from typing import TypeVar
 
 import msgspec
 
-from ledger import cloudevents, ids, rows
+from ledger import bundle as bundles
+from ledger import checkpoint, cloudevents, ids, rows
 from ledger.bulk import Entry, append_one
 from ledger.decider import admit
 from ledger.entropy import Entropy
-from ledger.errors import IdempotencyConflict, LedgerError, VersionMismatch, invalid
+from ledger.errors import IdempotencyConflict, LedgerError, NotFound, VersionMismatch, invalid
 from ledger.events import Recorded
 from ledger.formats import Reject, Row, google2011, letta_evals, reject, swf, tau2
 from ledger.ids import SYSTEM_USER
@@ -219,3 +220,19 @@ async def dump(store: Store, *, after: int = 0, stream: str | None = None) -> As
         return
     async for batch in store.batches(after):
         yield [cloudevents.encode(event, store.name) for event in batch]
+
+
+async def bundle(ledger: Ledger, stream: str) -> bytes:
+    """Return the bundle of a stream's events as they are now; a checkpoint is made for it, by the ledger's own key.
+
+    Raises ``NotFound``, ``InvalidInput`` where it would be too large, and as ``Ledger.checkpoint`` does.
+    """
+    events = await ledger.read(stream)
+    if not events:
+        raise NotFound(what=stream.partition("-")[0], id=stream)
+    while True:
+        kept = await ledger.checkpoint()
+        key = (await ledger.store.signer()).verifier
+        if checkpoint.signer_of(checkpoint.parse(kept.note), [key]):
+            break  # else another process put a fresh key in its place just now
+    return await ledger.store.prove(lambda tree: bundles.pack(ledger.name, key, kept.note, events, tree))

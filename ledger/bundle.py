@@ -13,6 +13,7 @@ signs. The summary is for people: it says nothing that the events do not.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -21,19 +22,21 @@ import msgspec
 
 from ledger import checkpoint, jsontext, merkle, state, upcast
 from ledger.checkpoint import Checkpoint, VerifierKey
-from ledger.errors import Damaged, InvalidInput, LedgerError, NotFound, Unreadable
+from ledger.entropy import Entropy
+from ledger.errors import Damaged, InvalidInput, LedgerError, Unreadable, invalid
 from ledger.events import QUIET, TYPES, Recorded
 from ledger.events import Erased as ErasedFact
 from ledger.leaf import leaf_data, payload_digest
-from ledger.ledger import Ledger
 from ledger.legality import Legality, Tell
 from ledger.proofs import Tree
 from ledger.times import to_text
-from ledger.verify import Problem
+from ledger.verify import Problem, in_order
 
 FORMAT: Final = "jobledger-bundle/1"
 SUMMARY_MAX: Final = 1_000
 """Lines of a summary; a history with more changes than that is better read by a program."""
+DATA_SIZE_MAX: Final = 256 * 2**20
+"""Bytes of its events' data; with proofs and escapes its file is a few times as long."""
 Leaf = tuple[int, str, int, str, int, int, int, str, str | None, str | None, str]
 _decode_leaf = msgspec.json.Decoder(Leaf).decode
 
@@ -63,8 +66,8 @@ class Bundle(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What a check of a bundle found. ``size`` and ``root`` are those of its checkpoint; ``key``: who signed it.
 
-    ``trusted``: whether the key is one that the checker was given. A bundle brings its key along; by itself that shows
-    only that the file was not damaged.
+    ``trusted``: whether a key signed it that the checker was given; ``key`` is that one, else the one that the bundle
+    brings along, which by itself shows only that the file was not damaged.
     """
 
     ok: bool
@@ -79,27 +82,26 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[Problem]
 
 
-async def make(ledger: Ledger, stream: str) -> bytes:
-    """Return the bundle of a stream's events as they are now, in the form of its file; a checkpoint is made for it.
+def pack(ledger: str, key: VerifierKey, note: str, events: Sequence[Recorded], tree: Tree) -> bytes:
+    """Return the file of a bundle: of events of one stream, which the tree of the checkpoint ``note`` holds.
 
-    Raises ``NotFound``, and ``Damaged`` where the ledger does not prove what it holds.
+    Raises ``InvalidInput`` where it would be too large, and ``Damaged`` where the tree does not prove what the log has.
     """
-    if not await ledger.read(stream):
-        raise NotFound(what=stream.partition("-")[0], id=stream)
-    kept = await ledger.checkpoint()
-    events = [event for event in await ledger.read(stream) if event.position <= kept.size]
-
-    def prove(tree: Tree) -> list[Item]:
-        return [_item(event, tree, kept.size) for event in events]
-
+    size = sum(len(event.data or b"") for event in events)
+    if size > DATA_SIZE_MAX:
+        what = (
+            f"its events hold {size:,} bytes of data, more than a bundle can ({DATA_SIZE_MAX:,}); export them instead"
+        )
+        raise invalid(events[0].stream, what)
+    signed = checkpoint.parse(note).size
     bundle = Bundle(
         format=FORMAT,
-        ledger=ledger.name,
-        stream=stream,
-        summary=summary(ledger.name, events),
-        key=str((await ledger.store.signer()).verifier),
-        checkpoint=kept.note,
-        events=await ledger.store.prove(prove),
+        ledger=ledger,
+        stream=events[0].stream,
+        summary=summary(ledger, events),
+        key=str(key),
+        checkpoint=note,
+        events=[_item(event, tree, signed) for event in events],
     )
     return msgspec.json.format(msgspec.json.encode(bundle), indent=1) + b"\n"
 
@@ -125,10 +127,10 @@ def verify(raw: bytes, keys: Sequence[VerifierKey] = ()) -> Verdict:
     def tell(position: int, problem: str) -> None:
         problems.append(Problem(position, problem))
 
-    signed = _signed(bundle, keys, tell)
+    signed, signer = _signed(bundle, keys, tell)
     events = [event for item in bundle.events if (event := _event(bundle, item, signed, tell)) is not None]
     _check_history(bundle, events, tell)
-    problems.sort(key=lambda problem: problem.position)
+    problems = in_order(problems)
     return Verdict(
         ok=not problems,
         stream=bundle.stream,
@@ -136,8 +138,8 @@ def verify(raw: bytes, keys: Sequence[VerifierKey] = ()) -> Verdict:
         root=signed.root.hex() if signed else "",
         events=len(bundle.events),
         erased=sum(item.data is None for item in bundle.events),
-        key=bundle.key,
-        trusted=bool(keys),
+        key=str(signer) if signer else bundle.key,
+        trusted=signer in keys,
         summary=bundle.summary,
         problems=problems,
     )
@@ -147,26 +149,36 @@ def _parse(raw: bytes) -> Bundle:
     try:
         jsontext.check_bounds(raw, "the file")
         bundle = msgspec.json.decode(raw, type=Bundle)
-    except (InvalidInput, msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        json.loads(raw, object_pairs_hook=_check_names)
+    except (InvalidInput, msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise Unreadable(path="the file", reason=f"it is no bundle: {error}") from error
     if bundle.format != FORMAT:
         raise Unreadable(path="the file", reason=f"it is of the format '{bundle.format[:80]}', not of '{FORMAT}'")
     return bundle
 
 
-def _signed(bundle: Bundle, keys: Sequence[VerifierKey], tell: Tell) -> Checkpoint | None:
-    """Return what the bundle's checkpoint says, once its own key and one that is trusted are seen to have signed it."""
+def _check_names(pairs: list[tuple[str, object]]) -> None:
+    """Refuse a name that stands twice in an object: one reader would see the one value, another the other."""
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("a name stands twice in one of its objects")
+
+
+def _signed(bundle: Bundle, keys: Sequence[VerifierKey], tell: Tell) -> tuple[Checkpoint | None, VerifierKey | None]:
+    """Return what the bundle's checkpoint says, and whose signature was found right: a trusted key's, where one is."""
     try:
         own = VerifierKey.parse(bundle.key, "the key")
-        found = checkpoint.verify(bundle.checkpoint, [own], "the checkpoint")
+        found, signer = checkpoint.verify(bundle.checkpoint, [own], "the checkpoint")
+        if not found.origin == own.name == bundle.ledger:
+            names = f"'{found.origin}', the key of '{own.name}', the bundle of '{bundle.ledger}'"
+            tell(0, f"the checkpoint is one of {names}")
         if keys:
-            checkpoint.verify(bundle.checkpoint, keys, "the checkpoint")
+            found, signer = checkpoint.verify(bundle.checkpoint, keys, "the checkpoint")
+            if own not in keys:
+                tell(0, f"the key that it brings is not one that is trusted here: {own}")
     except InvalidInput as error:
         tell(0, str(error))
-        return None
-    if not found.origin == own.name == bundle.ledger:
-        tell(0, f"the checkpoint is one of '{found.origin}', the key of '{own.name}', the bundle of '{bundle.ledger}'")
-    return found
+        return None, None
+    return found, signer
 
 
 def _event(bundle: Bundle, item: Item, signed: Checkpoint | None, tell: Tell) -> Recorded | None:
@@ -184,6 +196,8 @@ def _event(bundle: Bundle, item: Item, signed: Checkpoint | None, tell: Tell) ->
         tell(item.position, f"its leaf is that of an event of {event.stream}")
     if (event.data is None) != (event.salt is None):
         tell(item.position, "has data without salt, or salt without data")
+    elif event.salt is not None and len(event.salt) != Entropy.SIZE:  # where it ends, the data begins
+        tell(item.position, f"has a salt of {len(event.salt)} bytes, not of {Entropy.SIZE}")
     elif event.data is not None and payload_digest(event) != event.digest:
         tell(item.position, "its data and salt are not those of its leaf")
     if signed is not None:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from ledger.errors import InvalidInput, invalid
+from ledger.errors import Damaged, InvalidInput, invalid
 from ledger.merkle import HASH_BYTES
 
 NOTE_SIZE_MAX = 64 * 1024
@@ -173,19 +173,54 @@ def parse(note: str, where: str = "checkpoint") -> Checkpoint:
     return Checkpoint(origin, int(size_text), root, text, tuple(_signature(line, where) for line in signed))
 
 
-def verify(note: str, keys: Sequence[VerifierKey], where: str = "checkpoint") -> Checkpoint:
-    """Read a note that one of the keys signed, and none of them wrongly. Raises ``InvalidInput``.
+def signer_of(found: Checkpoint, keys: Sequence[VerifierKey], where: str = "checkpoint") -> VerifierKey | None:
+    """Return which of the keys signed for the checkpoint's ledger; None where none did.
 
-    Signatures of unknown keys are passed over, as the standard asks: they may be co-signatures of witnesses.
+    Signatures of unknown keys are passed over, as the standard asks: they may be co-signatures of witnesses. Raises
+    ``InvalidInput`` for a wrong signature that says it is by one of the keys.
+    """
+    by_id = {(key.name, key.key_hash): key for key in keys}
+    signers = []
+    for signature in found.signatures:
+        key = by_id.get((signature.name, signature.key_hash))
+        if key is not None and not key.made(signature, found.text):
+            raise invalid(where, "has a signature that is wrong: the note was changed, or is not by that key")
+        if key is not None and key.name == found.origin:
+            signers.append(key)
+    return signers[0] if signers else None
+
+
+def verify(note: str, keys: Sequence[VerifierKey], where: str = "checkpoint") -> tuple[Checkpoint, VerifierKey]:
+    """Read a note that one of the keys signed, and none of them wrongly; return what it says, and who signed.
+
+    Raises ``InvalidInput``.
     """
     found = parse(note, where)
-    by_id = {(key.name, key.key_hash): key for key in keys}
-    known = [each for each in found.signatures if (each.name, each.key_hash) in by_id]
-    if any(not by_id[each.name, each.key_hash].made(each, found.text) for each in known):
-        raise invalid(where, "has a signature that is wrong: the note was changed, or is not by that key")
-    if not any(each.name == found.origin for each in known):
+    signer = signer_of(found, keys, where)
+    if signer is None:
         asked = ", ".join(f"{key.name}+{key.id}" for key in keys) or "none"
         raise invalid(where, f"is not signed by a key that is trusted here ({asked})")
+    return found, signer
+
+
+def goes_on_from(note: str, size: int, name: str, keys: Sequence[VerifierKey] | None) -> Checkpoint:
+    """Read a checkpoint that stands in a ledger as one of ``size`` events, before that is signed again.
+
+    ``keys``: one of them must have signed it; None: whoever did. Raises ``Damaged`` for any that is not the ledger's.
+    """
+    try:
+        found = parse(note, f"its checkpoint of {size} events")
+        signer = None if keys is None else signer_of(found, keys)
+    except InvalidInput as error:
+        raise Damaged(reason=str(error)) from error
+    if (found.origin, found.size) != (name, size):
+        raise Damaged(reason=f"its checkpoint of {size} events is one of {found.size} events of '{found.origin}'")
+    if keys is not None and signer is None:
+        what = (
+            f"its checkpoint of {size} events is by a key that is not known here; put the ledger's .key and .pub back "
+            "beside it, or begin with a fresh key: jobledger checkpoint --new-key"
+        )
+        raise Damaged(reason=what)
     return found
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 import time
 from importlib import resources
@@ -64,7 +65,7 @@ def _open(path: Path, *, immutable: bool) -> Any:
 
 def _check_format(connection: Any, path: Path) -> None:
     found = connection.execute("PRAGMA application_id").fetchone()[0]
-    version = _format_of(connection)
+    version = format_of(connection)
     if found != APPLICATION_ID:
         raise Unreadable(path=path, reason="it is a database, but not a ledger")
     if version > FORMAT:
@@ -90,19 +91,42 @@ def _set_up(connection: Any, path: Path, name: str | None) -> None:
     connection.execute("PRAGMA synchronous = FULL")
     connection.execute(f"PRAGMA wal_autocheckpoint = {WAL_PAGES}")
     connection.execute("PRAGMA secure_delete = ON")  # the root of a growing table leaves a copy of its rows otherwise
-    if _has_schema(connection) and _format_of(connection) < _SECURE:
+    if _has_schema(connection) and format_of(connection) < _SECURE:
         connection.execute("VACUUM")  # such copies are in older files; what is erased later must not be one of them
     connection.execute("BEGIN IMMEDIATE")
     try:
         if not _has_schema(connection):
             _create(connection, name)
         else:
-            _add(connection, _format_of(connection))
+            _add(connection, format_of(connection))
         connection.execute("COMMIT")
     except BaseException:
         connection.execute("ROLLBACK")
         raise
     _check_format(connection, path)
+
+
+def shape(connection: Any) -> dict[str, str]:
+    """Return what a database is made of: the name of each table, index and trigger, and its SQL without comments."""
+    rows = connection.execute("SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")
+    return {str(name): " ".join(re.sub(r"--[^\n]*", "", str(sql)).split()) for name, sql in rows}
+
+
+def shape_of_format(number: int) -> dict[str, str]:
+    """Return the shape of a ledger of a format."""
+    connection = engine.library.connect(":memory:")
+    try:
+        _run_script(connection, "schema.sql")
+        for script in (script for added, script in _ADDED.items() if added <= number):
+            _run_script(connection, script)
+        return shape(connection)
+    finally:
+        connection.close()
+
+
+def format_of(connection: Any) -> int:
+    """Return the format of a ledger that a connection shows."""
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _has_schema(connection: Any) -> bool:
@@ -117,10 +141,6 @@ def _create(connection: Any, name: str | None) -> None:
     origin = name or f"jobledger.local/{secrets.token_hex(6)}"
     connection.execute("INSERT INTO ledger (one, name, created) VALUES (1, ?, ?)", (origin, now_us))
     connection.execute("INSERT INTO head (one, size, recorded, frontier) VALUES (1, 0, 0, ?)", (b"",))
-
-
-def _format_of(connection: Any) -> int:
-    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def _add(connection: Any, found: int) -> None:

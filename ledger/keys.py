@@ -1,4 +1,8 @@
-"""The key of a ledger: made on first use beside it (``ledger.key``), its public half in ``ledger.pub``."""
+"""The key of a ledger, made on first use beside it (``ledger.key``), its public half, and what it signed last.
+
+``ledger.pub`` has the verifier keys, the newest last. ``ledger.db.signed`` has the last checkpoint: so that a ledger
+which was put back to an older state is not signed a second time as if nothing had happened.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +11,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ledger import private
-from ledger.checkpoint import Signer, VerifierKey, parse_keys
+from ledger.checkpoint import NOTE_SIZE_MAX, Signer, VerifierKey, parse, parse_keys
 from ledger.errors import InvalidInput, Unreadable, invalid
 
-PUBLIC_MODE = 0o644
+KEYS_SIZE_MAX = 1 << 20
+"""Bytes of a file of verifier keys: more than 8,000 of them."""
 
 
 def key_path(db: Path) -> Path:
@@ -19,8 +24,14 @@ def key_path(db: Path) -> Path:
 
 
 def public_path(db: Path) -> Path:
-    """Return where the verifier keys of a ledger file are, the newest last."""
+    """Return where the verifier keys of a ledger file are."""
     return private.beside(db, ".pub")
+
+
+def signed_path(db: Path) -> Path:
+    """Return where the last checkpoint of a ledger file is."""
+    where = db.resolve()
+    return where.with_name(f"{where.name}.signed")
 
 
 def load(db: Path, name: str) -> Signer:
@@ -32,21 +43,23 @@ def load(db: Path, name: str) -> Signer:
     path = key_path(db)
     with _named(path):
         if not path.exists():
-            private.make(path, f"{Signer.new(name).to_text()}\n".encode())
+            private.make(path, _text(Signer.new(name)))
         signer = _parse(private.read(path), name)
-    _publish(db, signer.verifier)
+    if published(db)[-1:] != [signer.verifier]:
+        with _named(path), private.locked(path.parent):
+            _publish(db, signer.verifier)
     return signer
 
 
 def renew(db: Path, name: str) -> Signer:
     """Put a fresh key in the place of the old one, whose public half stays published: what it signed stays valid."""
     path = key_path(db)
-    signer = Signer.new(name)
-    if path.exists():
-        load(db, name)
-    with _named(path):
-        private.replace(path, f"{signer.to_text()}\n".encode())
-    _publish(db, signer.verifier)
+    with _named(path), private.locked(path.parent):
+        if path.exists():
+            _publish(db, _parse(private.read(path), name).verifier)
+        signer = Signer.new(name)
+        _publish(db, signer.verifier)  # first: a key that nobody knows must sign nothing
+        private.replace(path, _text(signer))
     return signer
 
 
@@ -63,10 +76,30 @@ def published(db: Path) -> list[VerifierKey]:
 def read_keys(path: Path) -> list[VerifierKey]:
     """Return the verifier keys that a file holds, one a line. Raises ``Unreadable``."""
     with _named(path):
-        raw = private.read(path, is_secret=False)
-        if len(raw) > private.FILE_SIZE_MAX:
-            raise invalid("the file", f"is longer than {private.FILE_SIZE_MAX} bytes")
+        raw = private.read(path, is_secret=False, size_max=KEYS_SIZE_MAX)
+        if len(raw) > KEYS_SIZE_MAX:
+            raise invalid("the file", f"is longer than {KEYS_SIZE_MAX} bytes")
         return parse_keys(raw.decode("utf-8", "replace"), "the file")
+
+
+def remember(db: Path, note: str, *, anew: bool = False) -> None:
+    """Keep the last checkpoint, unless a later one is kept; ``anew``: whatever was kept. Raises ``Unreadable``."""
+    path = signed_path(db)
+    with _named(path), private.locked(path.parent):
+        known = None if anew else remembered(db)
+        if known is None or parse(known).size <= parse(note).size:
+            private.replace(path, note.encode(), private.PUBLIC_MODE)
+
+
+def remembered(db: Path) -> str | None:
+    """Return the last checkpoint that was signed here, None where none was. Raises ``Unreadable``."""
+    path = signed_path(db)
+    if not path.exists():
+        return None
+    with _named(path):
+        note = private.read(path, is_secret=False, size_max=NOTE_SIZE_MAX).decode("utf-8", "replace")
+        parse(note, "the file")
+        return note
 
 
 @contextlib.contextmanager
@@ -81,22 +114,27 @@ def _named(path: Path) -> Iterator[None]:
         raise Unreadable(path=path, reason=error.strerror or str(error)) from error
 
 
+def _text(signer: Signer) -> bytes:
+    return f"{signer.to_text()}\n".encode()
+
+
 def _parse(raw: bytes, name: str) -> Signer:
     lines = raw.decode("utf-8", "replace").splitlines()
     if len(raw) > private.FILE_SIZE_MAX or len(lines) != 1:
         raise invalid("the file", "must hold one line, the ledger's private key")
     signer = Signer.parse(lines[0], "the file")
     if signer.verifier.name != name:
-        what = f"holds the key of '{signer.verifier.name}', not of '{name}'; move it away, and a new one is made"
+        what = (
+            f"holds the key of '{signer.verifier.name}', not of '{name}'; keep it for that ledger, and give the file "
+            "of this one another name, by which its key is named"
+        )
         raise invalid("the file", what)
     return signer
 
 
 def _publish(db: Path, key: VerifierKey) -> None:
-    path = public_path(db)
+    """Put a key at the end of those that are published; call it under the lock."""
     known = published(db)
-    if known and known[-1] == key:
-        return
-    lines = [str(each) for each in [*(each for each in known if each != key), key]]
-    with _named(path):
-        private.replace(path, "".join(f"{line}\n" for line in lines).encode(), PUBLIC_MODE)
+    if known[-1:] != [key]:
+        lines = [f"{each}\n" for each in [*(each for each in known if each != key), key]]
+        private.replace(public_path(db), "".join(lines).encode(), private.PUBLIC_MODE)

@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import structlog
 
-from ledger import commands, limits, messages
+from ledger import checkpoint, commands, limits, messages
 from ledger import state as states
 from ledger.bulk import Entry, append_one
 from ledger.checkpoint import Kept
@@ -256,18 +256,23 @@ class Ledger:
     # -- evidence
 
     async def checkpoint(self, *, new_key: bool = False) -> Kept:
-        """Sign the log as it stands now, and keep the note in the file; the same log gives the same note again.
+        """Sign the log as it stands now, and keep the note; the same log gives the same note again.
 
-        Nothing is signed that does not go on from the last checkpoint. ``new_key``: sign with a fresh key from now on.
-        Raises ``Damaged``, and ``Unreadable`` where the key cannot be read or made.
+        Nothing is signed that does not go on from what was signed before. ``new_key``: sign with a fresh key from now
+        on, also what goes on in another way than was signed last; the log keeps the first note of each size.
+        Raises ``Damaged``, ``StoreClosed``, and ``Unreadable`` where the key cannot be read or made.
         """
+        last, remembered = await self.store.last_checkpoint(), await self.store.last_signed()
+        known = None if new_key else await self.store.published()
+        before = [] if last is None else [checkpoint.goes_on_from(last.note, last.size, self.name, known)]
+        if remembered is not None and not new_key and (other := checkpoint.parse(remembered)).origin == self.name:
+            before.append(other)
+        size, root = await self.store.prove(lambda tree: tree.going_on_from(before))
         signer = await self.store.signer(new=new_key)
-        last = await self.store.last_checkpoint()
-        size, root = await self.store.prove(lambda tree: tree.going_on_from(last))
         if last is not None and last.size == size and signer.signed(last.note):
             return last
         kept = Kept(size, self.clock(), signer.sign(size, root))
-        await self.store.keep_checkpoint(kept)
+        await self.store.keep_checkpoint(kept, anew=new_key)
         return kept
 
     # -- reading

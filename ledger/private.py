@@ -1,8 +1,9 @@
-"""Files of secrets beside a ledger: for their owner alone, whole or absent, and read with care."""
+"""Small files beside a ledger: each whole or absent, durable, and secrets for their owner alone."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import shlex
 import stat
@@ -13,18 +14,21 @@ from pathlib import Path
 from ledger.errors import Unreadable, invalid
 
 FILE_SIZE_MAX = 4096
-"""Bytes of such a file that are read at most."""
+"""Bytes of such a file that are read at most, where it holds one secret or verdict."""
 FORBIDDEN_MODE = 0o077
-"""What nobody but the owner may do with it: read, write or execute it."""
+"""What nobody but the owner may do with a secret: read, write or execute it."""
+SECRET_MODE = 0o600
+PUBLIC_MODE = 0o644
 
 
 def beside(db: Path, suffix: str) -> Path:
-    """Return where a file of a ledger is: ``ledger.db`` has ``ledger.key``."""
+    """Return where a file of a ledger is, by whatever links that is reached: ``ledger.db`` has ``ledger.key``."""
+    where = db.resolve()
     # A ledger that is itself named so must not be taken for it.
-    return db.with_name(f"{db.name}{suffix}") if db.suffix == suffix else db.with_suffix(suffix)
+    return where.with_name(f"{where.name}{suffix}") if where.suffix == suffix else where.with_suffix(suffix)
 
 
-def make(path: Path, content: bytes, mode: int = 0o600) -> bool:
+def make(path: Path, content: bytes, mode: int = SECRET_MODE) -> bool:
     """Make a file unless there is one by then; tell whether this call made it. It is durable afterwards.
 
     It appears whole or not at all: written under another name, then linked, which fails when another process was first.
@@ -39,15 +43,15 @@ def make(path: Path, content: bytes, mode: int = 0o600) -> bool:
         return True
 
 
-def replace(path: Path, content: bytes, mode: int = 0o600) -> None:
+def replace(path: Path, content: bytes, mode: int = SECRET_MODE) -> None:
     """Put a file in the place of another, in one step; it is durable afterwards."""
     with _written(path, content, mode) as partial:
         partial.replace(path)
         _sync_folder(path.parent)
 
 
-def read(path: Path, *, is_secret: bool = True) -> bytes:
-    """Return what a file holds, at most one byte more than ``FILE_SIZE_MAX``.
+def read(path: Path, *, is_secret: bool = True, size_max: int = FILE_SIZE_MAX) -> bytes:
+    """Return what a file holds, at most one byte more than ``size_max``.
 
     Raises ``FileNotFoundError``; ``Unreadable`` for what is no file, ``InvalidInput`` for a secret others may read.
     """
@@ -58,7 +62,18 @@ def read(path: Path, *, is_secret: bool = True) -> bytes:
         if is_secret and os.name != "nt" and mode & FORBIDDEN_MODE:  # Windows has no such modes and shows 0666 for all
             what = f"can be read or changed by others than its owner; run: chmod 600 {shlex.quote(str(path))}"
             raise invalid(str(path), what, "mode 600")
-        return file.read(FILE_SIZE_MAX + 1)
+        return file.read(size_max + 1)
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Let one process at a time change several of these files together; it waits for the others."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 @contextlib.contextmanager
@@ -70,7 +85,7 @@ def _written(path: Path, content: bytes, mode: int) -> Iterator[Path]:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        if mode != 0o600:
+        if mode != SECRET_MODE:
             partial.chmod(mode)
         yield partial
     finally:

@@ -6,17 +6,22 @@ stored hashes, and a proof at most a few of those for each doubling of the log.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
 from ledger import merkle
-from ledger.checkpoint import Kept, parse
+from ledger.checkpoint import Checkpoint
 from ledger.errors import Damaged, invalid
 from ledger.merkle import TILE_LEVELS
 
 Row = Callable[[int, int, int], list[bytes]]
 """(level, first, count) -> the stored hashes of that many nodes of a level 0, 8, 16 …, fewer where some are missing."""
+
+_FORK = (
+    "if an older state of it was put back on purpose, or this is a copy that goes on, begin with a fresh key: "
+    "jobledger checkpoint --new-key"
+)
 
 
 class Inclusion(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,17 +111,18 @@ class Tree:
         before, after = roots
         return Consistency(first=first, second=second, path=_hex(path), root_from=before.hex(), root_to=after.hex())
 
-    def going_on_from(self, last: Kept | None) -> tuple[int, bytes]:
-        """Return size and root, once the tree of the last checkpoint is seen to be its beginning.
+    def going_on_from(self, before: Sequence[Checkpoint]) -> tuple[int, bytes]:
+        """Return size and root, once the trees of checkpoints that were signed are seen to be its beginning.
 
-        Raises ``Damaged`` where it is not: whoever signed both would vouch for two histories.
+        Raises ``Damaged`` where one is not: whoever signed both would vouch for two histories.
         """
-        if last is not None:
-            before = parse(last.note)
-            if before.size > self.size:
-                raise Damaged(reason=f"it ends at {self.size}, but a checkpoint of {before.size} events was signed")
-            if bytes.fromhex(self.consistency(before.size).root_from) != before.root:
-                raise Damaged(reason=f"its first {before.size} events are not those of the checkpoint that was signed")
+        for signed in before:
+            if signed.size > self.size:
+                what = f"it ends at {self.size}, but a checkpoint of {signed.size} events was signed; {_FORK}"
+                raise Damaged(reason=what)
+            if bytes.fromhex(self.consistency(signed.size).root_from) != signed.root:
+                what = f"its first {signed.size} events are not those of the checkpoint that was signed; {_FORK}"
+                raise Damaged(reason=what)
         return self.size, self.root(self.size)
 
     def _checked(self, size: int | None, name: str, low: int) -> int:

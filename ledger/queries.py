@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec.structs import astuple
 
+from ledger.errors import Damaged
 from ledger.events import Recorded
 from ledger.merkle import Frontier
 from ledger.session import Head, Sealed
@@ -79,9 +80,15 @@ class SqlSource:
 
 
 def read_head(connection: Any) -> Head:
-    """Return the end of the log as a connection sees it."""
-    size, recorded_us, frontier = connection.execute(_HEAD).fetchone()
-    return Head(size, recorded_us, Frontier.from_bytes(size, frontier))
+    """Return the end of the log as a connection sees it. Raises ``Damaged``."""
+    row = connection.execute(_HEAD).fetchone()
+    if row is None:
+        raise Damaged(reason="its head is gone, which says where it ends")
+    size, recorded_us, frontier = row
+    try:
+        return Head(size, recorded_us, Frontier.from_bytes(size, frontier))
+    except ValueError as error:
+        raise Damaged(reason=f"its head says what cannot be: {error}") from error
 
 
 def streams_of(connection: Any, ids: list[str], without: Collection[str] = ()) -> dict[str, list[Recorded]]:

@@ -7,14 +7,16 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from ledger import database, engine
+from ledger import keys as keys_of
 from ledger.checkpoint import VerifierKey
 from ledger.errors import Unreadable
-from ledger.verify import PROBLEMS_MAX, Problem, Progress, Verdict, verify
+from ledger.merkle import EMPTY_ROOT
+from ledger.verify import PROBLEMS_MAX, Problem, Progress, Verdict, in_order, verify
 
 T = TypeVar("T")
 NOWHERE = 0
@@ -27,20 +29,68 @@ async def verify_file(
     progress: Progress | None = None,
     *,
     keys: Sequence[VerifierKey] = (),
+    must_sign: bool = False,
     against: Mapping[str, str] = MappingProxyType({}),
 ) -> Verdict:
-    """Verify the ledger in a file, the log and, on another thread, what lies under it; nothing is written.
+    """Verify the ledger in a file: the log, what was signed last beside it, and, on another thread, what lies under it.
 
-    ``keys`` and ``against`` as in ``verify``, whose errors it raises, and ``Unreadable`` for what is no ledger.
+    Nothing is written. ``keys``, ``must_sign`` and ``against`` as in ``verify``, whose errors it raises, and
+    ``Unreadable`` for what is no ledger.
     """
+    note = keys_of.remembered(path)
+    remembered = None if note is None else (str(keys_of.signed_path(path)), note)
+    strange = await asyncio.to_thread(_on_own, path, misshapen)
+    if any(what.is_fatal for what in strange):  # what is read from it could be anything, and without end
+        return _unread(strange)
     verdict, told = await asyncio.gather(
-        asyncio.to_thread(_on_own, path, lambda db: verify(db, progress, keys=keys, against=against)),
+        asyncio.to_thread(
+            _on_own,
+            path,
+            lambda db: verify(db, progress, keys=keys, must_sign=must_sign, against=against, remembered=remembered),
+        ),
         asyncio.to_thread(_on_own, path, faults),
     )
-    if not told:
-        return verdict
-    problems = sorted([*verdict.problems, *told], key=lambda problem: problem.position)
-    return msgspec.structs.replace(verdict, ok=False, problems=problems)
+    problems = in_order([*verdict.problems, *told, *(Problem(NOWHERE, what.problem) for what in strange)])
+    return msgspec.structs.replace(verdict, ok=not problems, problems=problems)
+
+
+class Strange(NamedTuple):
+    """Something in a database that no ledger has, or that it lacks; ``is_fatal``: in the place of a table of it."""
+
+    problem: str
+    is_fatal: bool
+
+
+def misshapen(connection: Any) -> list[Strange]:
+    """Return where the tables, indexes and triggers of a file are not those of its format.
+
+    A trigger that is gone lets events be changed; one that was added may change what is recorded.
+    """
+    found, wanted = database.shape(connection), database.shape_of_format(database.format_of(connection))
+    told = []
+    for name in sorted(found.keys() | wanted.keys()):
+        is_table = wanted.get(name, "").startswith("CREATE TABLE")
+        if name not in found:
+            told.append(Strange(f"'{name}' is gone from the file: {wanted[name][:80]} …", is_table))
+        elif name not in wanted:
+            told.append(Strange(f"'{name}' is in the file, which no ledger has: {found[name][:80]} …", False))
+        elif found[name] != wanted[name]:
+            told.append(Strange(f"'{name}' in the file is not what a ledger has: {found[name][:80]} …", is_table))
+    return told
+
+
+def _unread(strange: Sequence[Strange]) -> Verdict:
+    return Verdict(
+        ok=False,
+        name="",
+        size=0,
+        root=EMPTY_ROOT.hex(),
+        erased=0,
+        checkpoints=0,
+        signatures=0,
+        signed=0,
+        problems=[Problem(NOWHERE, what.problem) for what in strange][:PROBLEMS_MAX],
+    )
 
 
 def faults(connection: Any) -> list[Problem]:
@@ -52,7 +102,25 @@ def faults(connection: Any) -> list[Problem]:
         found = [str(text) for (text,) in connection.execute(f"PRAGMA integrity_check({PROBLEMS_MAX})")]
     except engine.Error as error:
         found = [str(error)]
-    return [_problem(text) for text in found if text != "ok"]
+    told = [_problem(text) for text in found if text != "ok"]
+    return told or _wrong_marks(connection)
+
+
+def _wrong_marks(connection: Any) -> list[Problem]:
+    """Return which of the tables of one row have none, and which imports are not within the log."""
+    tables = ["ledger", "head", *(["scrub"] if database.format_of(connection) >= database.FORMAT else [])]
+    told = [
+        Problem(NOWHERE, f"the table '{name}' has no row, where it needs one")
+        for name in tables
+        if not connection.execute(f"SELECT count(*) FROM {name}").fetchone()[0]  # noqa: S608 - of constants
+    ]
+    if database.format_of(connection) > 1:
+        sql = "SELECT first, last FROM imports WHERE first < 1 OR last > (SELECT max(position) FROM events)"
+        told += [
+            Problem(NOWHERE, f"an import is noted of positions {first} to {last}, which are not all in the log")
+            for first, last in connection.execute(sql)
+        ]
+    return told
 
 
 def _problem(text: str) -> Problem:
@@ -68,5 +136,5 @@ def _on_own(path: Path, work: Callable[[Any], T]) -> T:
             return work(connection)
         finally:
             connection.close()
-    except engine.Error as error:
+    except (engine.Error, UnicodeDecodeError) as error:  # a name in the schema may be no Unicode
         raise Unreadable(path=path, reason=str(error)) from error

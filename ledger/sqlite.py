@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ledger import database, engine, keys, nodes, queries
-from ledger.checkpoint import Kept, Signer, check_name
+from ledger.checkpoint import Kept, Signer, VerifierKey, check_name
 from ledger.errors import StoreClosed, StoreFailed, Unreadable
 from ledger.events import Recorded
 from ledger.proofs import Tree
@@ -204,8 +204,15 @@ class SqliteStore:
         """See ``Store.last_checkpoint``."""
         return await self._read(nodes.last_checkpoint_of)
 
-    async def keep_checkpoint(self, kept: Kept) -> bool:
+    async def last_signed(self) -> str | None:
+        """See ``Store.last_signed``."""
+        return await asyncio.to_thread(keys.remembered, self.path)
+
+    async def keep_checkpoint(self, kept: Kept, *, anew: bool = False) -> bool:
         """See ``Store.keep_checkpoint``."""
+        if self._writer is None:
+            raise StoreClosed
+        await asyncio.to_thread(keys.remember, self.path, kept.note, anew=anew)
         return await self._write(lambda connection: nodes.keep(connection, kept))
 
     async def signer(self, *, new: bool = False) -> Signer:
@@ -213,6 +220,10 @@ class SqliteStore:
         if self._writer is None:
             raise StoreClosed
         return await asyncio.to_thread(keys.renew if new else keys.load, self.path, self.name)
+
+    async def published(self) -> list[VerifierKey]:
+        """See ``Store.published``."""
+        return await asyncio.to_thread(keys.published, self.path)
 
     def lease(self, name: str) -> bool:
         """See ``Store.lease``."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
-from ledger.checkpoint import Kept, Signer
+from ledger.checkpoint import Kept, Signer, VerifierKey, parse
 from ledger.errors import StoreClosed
 from ledger.events import Recorded
 from ledger.leaf import payload_digest
@@ -95,11 +95,20 @@ class Store(Protocol):
     async def last_checkpoint(self) -> Kept | None:
         """Return the kept checkpoint of the most events, None where there is none."""
 
-    async def keep_checkpoint(self, kept: Kept) -> bool:
-        """Keep a checkpoint, unless there is one of that size; tell whether it was kept, durably."""
+    async def last_signed(self) -> str | None:
+        """Return the last checkpoint that was signed by this ledger's keeper, as kept apart from the log."""
+
+    async def keep_checkpoint(self, kept: Kept, *, anew: bool = False) -> bool:
+        """Keep a checkpoint, durably: apart from the log as the last, and in it unless there is one of that size.
+
+        ``anew``: it is the last whatever was signed before. Tell whether it is kept in the log.
+        """
 
     async def signer(self, *, new: bool = False) -> Signer:
         """Return the ledger's key, made on first use; ``new``: put a fresh one in its place."""
+
+    async def published(self) -> list[VerifierKey]:
+        """Return the public halves of the ledger's keys, the newest last."""
 
     def lease(self, name: str) -> bool:
         """Take the lease of a duty, or find that this store has it: one holder at a time among all on the same log.
@@ -120,7 +129,8 @@ class MemoryStore:
         self._log = _Memory()
         self._states = States()
         self._kept: dict[int, Kept] = {}
-        self._signer: Signer | None = None
+        self._last_signed: str | None = None
+        self._signers: list[Signer] = []
         self._changed = False
         self._closed = False
         self.before_commit: Callable[[], None] = lambda: None
@@ -214,15 +224,25 @@ class MemoryStore:
         """See ``Store.last_checkpoint``."""
         return max(self._kept.values(), default=None)
 
-    async def keep_checkpoint(self, kept: Kept) -> bool:
+    async def last_signed(self) -> str | None:
+        """See ``Store.last_signed``."""
+        return self._last_signed
+
+    async def keep_checkpoint(self, kept: Kept, *, anew: bool = False) -> bool:
         """See ``Store.keep_checkpoint``."""
+        if anew or self._last_signed is None or parse(self._last_signed).size <= kept.size:
+            self._last_signed = kept.note
         return self._kept.setdefault(kept.size, kept) is kept
 
     async def signer(self, *, new: bool = False) -> Signer:
         """See ``Store.signer``."""
-        if new or self._signer is None:
-            self._signer = Signer.new(self.name)
-        return self._signer
+        if new or not self._signers:
+            self._signers.append(Signer.new(self.name))
+        return self._signers[-1]
+
+    async def published(self) -> list[VerifierKey]:
+        """See ``Store.published``."""
+        return [signer.verifier for signer in self._signers]
 
     def lease(self, name: str) -> bool:
         """See ``Store.lease``: nobody else can have this log."""

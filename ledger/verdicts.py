@@ -10,12 +10,11 @@ from ledger import private
 from ledger.errors import InvalidInput, Unreadable
 from ledger.verify import Verdict
 
-PUBLIC_MODE = 0o644
-
 
 class Last(msgspec.Struct, frozen=True, kw_only=True):
-    """What the last verification found: when it was made (microseconds since 1970 UTC), of how many events."""
+    """What the last verification found: of which ledger, when (microseconds since 1970 UTC), of how many events."""
 
+    name: str
     verified_us: int
     ok: bool
     size: int
@@ -26,16 +25,19 @@ class Last(msgspec.Struct, frozen=True, kw_only=True):
 
 def path_of(db: Path) -> Path:
     """Return where the last verdict on a ledger file is."""
-    return private.beside(db, ".verified")
+    where = db.resolve()
+    return where.with_name(f"{where.name}.verified")
 
 
 def note(db: Path, verdict: Verdict, now_us: int) -> bool:
     """Note a verdict; tell whether it could be: copies are verified in folders that nobody may write, too."""
     first = verdict.problems[0] if verdict.problems else None
     problem = None if first is None else f"position {first.position}: {first.problem}"[:500]
-    last = Last(verified_us=now_us, ok=verdict.ok, size=verdict.size, root=verdict.root, problem=problem)
+    last = Last(
+        name=verdict.name, verified_us=now_us, ok=verdict.ok, size=verdict.size, root=verdict.root, problem=problem
+    )
     try:
-        private.replace(path_of(db), msgspec.json.encode(last), PUBLIC_MODE)
+        private.replace(path_of(db), msgspec.json.encode(last), private.PUBLIC_MODE)
     except OSError:
         return False
     return True

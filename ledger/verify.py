@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from types import MappingProxyType
 from typing import Any
@@ -15,18 +16,12 @@ from ledger.entropy import Entropy
 from ledger.leaf import row_hash
 from ledger.legality import Legality
 from ledger.merkle import EMPTY_ROOT, Frontier
-from ledger.queries import COLUMNS, IN_MAX
+from ledger.queries import IN_MAX
+from ledger.scan import batches
 from ledger.witnesses import Witnesses
 
 PROBLEMS_MAX = 100
 """Problems that are told; a damaged file can have millions."""
-BATCH = 10_000
-BATCH_FIRST = 100
-"""Rows that are read at once; as long as it is not known how large they are, a few."""
-BATCH_SIZE = 16 * 2**20
-"""Bytes of data that are read at once: a message may have 1 MiB."""
-_DATA = 10
-_ROWS = f"SELECT {COLUMNS}, leaf FROM events ORDER BY position"
 _NOT_GONE = """
 SELECT events.position FROM events LEFT JOIN erasures ON erasures.position = events.position
 WHERE events.position IN ({marks}) AND NOT iif(
@@ -39,24 +34,32 @@ Progress = Callable[[int, int], None]
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """Something wrong, and the position where it shows."""
+    """Something wrong, and the position where it shows: 0 where it is the file, and no event."""
 
     position: int
     problem: str
 
 
+def in_order(problems: Iterable[Problem]) -> list[Problem]:
+    """Return problems by their positions, those of none last, and no more than are told."""
+    return sorted(problems, key=lambda problem: problem.position or sys.maxsize)[:PROBLEMS_MAX]
+
+
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """What a verification found. ``root``: of the tree as recomputed from the events, hex.
 
-    ``checkpoints``: how many the log was compared with; ``signatures``: how many of those a known key signed.
+    ``checkpoints``: how many the log was compared with; ``signatures``: how many of those a known key signed;
+    ``signed``: the size of the largest of these. What stands behind it, nobody vouches for yet.
     """
 
     ok: bool
+    name: str
     size: int
     root: str
     erased: int
     checkpoints: int
     signatures: int
+    signed: int
     problems: list[Problem]
 
 
@@ -140,31 +143,38 @@ def verify(
     progress: Progress | None = None,
     *,
     keys: Sequence[VerifierKey] = (),
+    must_sign: bool = False,
     against: Mapping[str, str] = MappingProxyType({}),
+    remembered: tuple[str, str] | None = None,
 ) -> Verdict:
     """Verify the log that a connection shows, within one snapshot, with the checkpoints that stand in it.
 
-    ``keys``: one of them must have signed each checkpoint; without any, signatures are not looked at. ``against``:
-    notes of checkpoints that were kept elsewhere, by the names of their places. Raises ``InvalidInput`` where one of
-    them is no checkpoint of this ledger.
+    ``keys``: those that are known, by which signatures are checked; ``must_sign``: a checkpoint must be by one of them.
+    ``against``: notes of checkpoints that were kept elsewhere, by the names of their places; ``remembered``: place and
+    note of what was signed last here. Raises ``InvalidInput`` where one of ``against`` is no checkpoint of this ledger.
     """
     connection.execute("BEGIN")
     try:
-        witnesses = Witnesses(_name(connection), keys)
+        name = _name(connection)
+        witnesses = Witnesses(name, keys, must_sign=must_sign)
+        if remembered is not None:
+            witnesses.remember(remembered[1], remembered[0])
         for source, note in against.items():
             witnesses.bring(note, source)
         verifier = _verify(connection, progress, witnesses)
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-    problems = sorted(verifier.problems, key=lambda problem: problem.position)[:PROBLEMS_MAX]
+    problems = in_order(verifier.problems)
     return Verdict(
         ok=not problems,
+        name=name,
         size=verifier.size,
         root=verifier.frontier.root().hex(),
         erased=len(verifier.erased),
         checkpoints=len(witnesses),
         signatures=witnesses.signatures,
+        signed=witnesses.signed,
         problems=problems,
     )
 
@@ -183,7 +193,7 @@ def _verify(connection: Any, progress: Progress | None, witnesses: Witnesses) ->
         witnesses.keep(connection.execute("SELECT size, note FROM checkpoints ORDER BY size"))
         verifier = Verifier(witnesses.sizes())
         head = connection.execute("SELECT size, recorded, frontier FROM head").fetchone()
-        for rows in _batches(connection):
+        for rows in batches(connection):
             verifier.feed(rows)
             if progress and head:
                 progress(verifier.size, head[0])
@@ -197,62 +207,6 @@ def _verify(connection: Any, progress: Progress | None, witnesses: Witnesses) ->
         told = witnesses.problems(verifier.size, verifier.roots, is_whole=not verifier.problems)
         verifier.problems += [Problem(position, problem) for position, problem in told]
     return verifier
-
-
-def _batches(connection: Any) -> Iterator[list[tuple[Any, ...]]]:
-    """Yield all rows. Where some cannot be read, yield those before them, so that the first of them is named.
-
-    Once text is met that is no Unicode, it is read leniently, so that its event is found to be changed.
-    """
-    count, many = 0, BATCH_FIRST
-    try:
-        cursor = connection.execute(_ROWS)
-        while rows := cursor.fetchmany(many):
-            yield rows
-            count += len(rows)
-            many = _many(rows)
-    except engine.Error:
-        connection.text_factory = lambda raw: raw.decode("utf-8", "surrogateescape")
-    else:
-        return
-    while rows := _readable(connection, count, many):
-        yield rows
-        count += len(rows)
-        many = _many(rows)
-
-
-def _many(rows: Sequence[tuple[Any, ...]]) -> int:
-    """Return how many rows like these may be held at once."""
-    size = sum(len(row[_DATA]) for row in rows if isinstance(row[_DATA], bytes | str))
-    return max(1, min(BATCH, BATCH_SIZE * len(rows) // (size + 1)))
-
-
-def _readable(connection: Any, count: int, many: int) -> list[tuple[Any, ...]]:
-    """Return the rows behind the first ``count``, as many of a batch as can be read; raise where the next cannot.
-
-    They are counted off from the beginning: a search for a position could be led astray by one that is damaged.
-    """
-
-    def read(limit: int) -> list[tuple[Any, ...]]:
-        found: list[tuple[Any, ...]] = connection.execute(f"{_ROWS} LIMIT ? OFFSET ?", (limit, count)).fetchall()
-        return found
-
-    good, bad = 0, many
-    try:
-        return read(bad)
-    except engine.Error as error:
-        reason = error
-    while bad - good > 1:
-        middle = (good + bad) // 2
-        try:
-            read(middle)
-        except engine.Error as error:
-            reason, bad = error, middle
-        else:
-            good = middle
-    if not good:
-        raise reason
-    return read(good)
 
 
 def _check_end(verifier: Verifier, head: tuple[int, int, bytes] | None) -> None:

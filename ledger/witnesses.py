@@ -3,45 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from typing import Any, NamedTuple
 
 from ledger import checkpoint
-from ledger.checkpoint import VerifierKey
+from ledger.checkpoint import Checkpoint, VerifierKey
 from ledger.errors import InvalidInput, invalid
 
 
 class Witness(NamedTuple):
-    """What a checkpoint says of the log, and where it was found, for the words of a problem."""
+    """What a checkpoint says of the log, where it was found, and whether a known key signed it."""
 
     size: int
     root: bytes
     source: str
+    is_signed: bool
 
 
 class Witnesses:
-    """The checkpoints that a verification compares its roots with, in the order of their sizes.
+    """The checkpoints that a verification compares its roots with.
 
-    ``keys``: those that must have signed them; where there are none, signatures are not looked at.
+    ``keys``: those that are known. Checkpoints that stand in the file may be by others, which are gone or not told;
+    those that are brought may not. ``must_sign``: one of the keys must have signed at least one of all.
     """
 
-    def __init__(self, name: str, keys: Sequence[VerifierKey]) -> None:
+    def __init__(self, name: str, keys: Sequence[VerifierKey], *, must_sign: bool = False) -> None:
         self._name = name
         self._keys = keys
+        self._must_sign = must_sign
         self._all: list[Witness] = []
-        self.signatures = 0
-        """How many checkpoints have a signature that was looked at, and is right."""
-        self.faults: list[tuple[int, str]] = []
-        """What is wrong with kept notes: position, problem."""
+        self._faults: list[tuple[int, str]] = []
+        self.signed = 0
+        """The largest size that a known key signed, of those that the log agrees with."""
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len({(witness.size, witness.root) for witness in self._all})
+
+    @property
+    def signatures(self) -> int:
+        """How many of them a known key signed."""
+        return len({(witness.size, witness.root) for witness in self._all if witness.is_signed})
 
     def bring(self, note: str, source: str) -> None:
         """Take a checkpoint that was kept elsewhere. Raises ``InvalidInput`` where it is none of this ledger."""
-        found = self._read(note, source)
+        found = checkpoint.verify(note, self._keys, source)[0] if self._keys else checkpoint.parse(note, source)
         if found.origin != self._name:
             raise invalid(source, f"is a checkpoint of '{found.origin}', not of '{self._name}'")
-        self._all.append(Witness(found.size, found.root, f"the checkpoint in {source}"))
+        self._add(found, f"the checkpoint in {source}", is_signed=bool(self._keys))
+
+    def remember(self, note: str, source: str) -> None:
+        """Take what was signed last, as it is kept beside the file; one of another ledger says nothing."""
+        found = checkpoint.parse(note, source)
+        if found.origin == self._name:
+            self._keep(found, f"what was signed last, in {source},")
 
     def keep(self, rows: Iterable[tuple[Any, ...]]) -> None:
         """Take the checkpoints that stand in the ledger's file: rows of size and note."""
@@ -49,39 +63,47 @@ class Witnesses:
             source = f"the kept checkpoint of {size} events"
             place = max(1, size) if isinstance(size, int) else 1
             try:
-                found = self._read(str(note), source)
+                found = checkpoint.parse(str(note), source)
+                if (found.size, found.origin) != (size, self._name):
+                    raise invalid(source, f"is one of {found.size} events of '{found.origin}'")
+                self._keep(found, source)
             except InvalidInput as error:
-                self.faults.append((place, str(error)))
-                continue
-            if (found.size, found.origin) != (size, self._name):
-                self.faults.append((place, f"{source} is one of {found.size} events of '{found.origin}'"))
-            else:
-                self._all.append(Witness(size, found.root, source))
+                self._faults.append((place, str(error)))
 
-    def sizes(self) -> Iterator[int]:
-        """Yield the sizes at which a root is wanted, rising."""
-        yield from sorted({witness.size for witness in self._all})
+    def _keep(self, found: Checkpoint, source: str) -> None:
+        signer = checkpoint.signer_of(found, self._keys, source)
+        self._add(found, source, is_signed=signer is not None)
+
+    def _add(self, found: Checkpoint, source: str, *, is_signed: bool) -> None:
+        self._all.append(Witness(found.size, found.root, source, is_signed))
+
+    def sizes(self) -> list[int]:
+        """Return the sizes at which a root is wanted, rising."""
+        return sorted({witness.size for witness in self._all})
 
     def problems(self, size: int, roots: dict[int, bytes], *, is_whole: bool) -> Iterator[tuple[int, str]]:
-        """Yield where the log, of ``size`` events, is not what a checkpoint says: position, problem.
+        """Yield where the log, of ``size`` events, is not what a checkpoint says: position, problem; 0: no position.
 
         ``is_whole``: nothing else was found. Else it is no news that a root is another.
         """
-        yield from self.faults
+        yield from self._faults
         agreed = 0
-        for witness in sorted(self._all):
-            if witness.size > size:
-                told = f"{witness.source} has {witness.size} events, but the log ends at {size}: its tail was cut off"
-                yield size + 1, told
-            elif roots.get(witness.size) == witness.root:
-                agreed = max(agreed, witness.size)
+        for wanted, group in groupby(sorted(self._all), key=lambda witness: witness.size):
+            witnesses = list(group)
+            if len({witness.root for witness in witnesses}) > 1:
+                sources = " and ".join(sorted({witness.source for witness in witnesses}))
+                yield agreed + 1, f"{sources} disagree: two histories of {wanted} events were signed"
+            first = witnesses[0]
+            if wanted > size:
+                yield size + 1, f"{first.source} has {wanted} events, but the log ends at {size}: its tail was cut off"
+                continue
+            right = [witness for witness in witnesses if witness.root == roots.get(wanted)]
+            if any(witness.is_signed for witness in right):
+                self.signed = wanted
+            if len(right) == len(witnesses):
+                agreed = wanted
             elif is_whole:
-                told = f"{witness.source} has another root: what stands from here to {witness.size} was rewritten"
-                yield agreed + 1, told
-
-    def _read(self, note: str, source: str) -> checkpoint.Checkpoint:
-        if not self._keys:
-            return checkpoint.parse(note, source)
-        found = checkpoint.verify(note, self._keys, source)
-        self.signatures += 1
-        return found
+                wrong = next(witness for witness in witnesses if witness not in right)
+                yield agreed + 1, f"{wrong.source} has another root: what stands from here to {wanted} was rewritten"
+        if self._must_sign and not self.signed:
+            yield 0, "no checkpoint here is signed by a key that is trusted: nothing shows who vouches for this log"

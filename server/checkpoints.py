@@ -12,7 +12,7 @@ from ledger.ledger import Ledger
 from server import beats
 
 INTERVAL_S: Final = 300.0
-"""Wait between two looks at whether the log grew: at most 288 notes a day, 250 bytes each."""
+"""Wait between two looks at whether the log grew: at most 288 notes a day by the clock, 250 bytes each."""
 
 log = structlog.get_logger("checkpoints")
 

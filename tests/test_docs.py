@@ -15,7 +15,7 @@ import pytest
 from msgspec import UNSET, convert
 from msgspec.structs import fields
 
-from ledger import Ledger, bundle
+from ledger import Ledger, archive
 from ledger.events import CallbackError
 from server import audit
 from server.app import ROUTER
@@ -139,7 +139,26 @@ def test_the_python_of_the_readme_runs(tmp_path):
     ], done.stderr
 
 
-@pytest.mark.parametrize("change", [None, ("data", '{"status":"x"}'), ("leaf", "[]"), ("path", [])])
+def other_split(event):
+    both = bytes.fromhex(event["salt"]) + event["data"].encode()
+    event.update(salt=both[:17].hex(), data=both[17:].decode())
+
+
+CHANGES = {
+    "nothing": None,
+    "data": lambda made: made["events"][2].update(data='{"status":"x"}'),
+    "a leaf": lambda made: made["events"][2].update(leaf="[]"),
+    "a path": lambda made: made["events"][2].update(path=[]),
+    "where the salt ends": lambda made: other_split(made["events"][0]),
+    "an event left out": lambda made: made["events"].pop(1),
+    "their order": lambda made: made["events"].reverse(),
+    "whose they are": lambda made: made.update(stream=f"run-{'0' * 8}"),
+    "the ledger": lambda made: made.update(ledger="another.example"),
+    "the note": lambda made: made.update(checkpoint=made["checkpoint"].replace("80", "81", 1)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_the_check_of_the_readme_believes_a_bundle_and_no_changed_one(tmp_path, change):
     # Given a bundle of a run
     async def make():
@@ -147,11 +166,11 @@ def test_the_check_of_the_readme_believes_a_bundle_and_no_changed_one(tmp_path, 
             for _ in range(20):
                 async with ledger.run(agent_id="agent-1", metadata={"a": "é"}) as run:
                     await run.message({"message_type": "assistant_message", "content": "done"})
-            return await bundle.make(ledger, run.id)
+            return await archive.bundle(ledger, run.id)
 
     made = json.loads(asyncio.run(make()))
     if change:
-        made["events"][2][change[0]] = change[1]
+        change(made)
     (tmp_path / "run.bundle").write_text(json.dumps(made))
     # When the README's program checks it, which imports nothing of ours
     assert "jobledger" not in PYTHON[2]

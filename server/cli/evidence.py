@@ -10,13 +10,13 @@ from typing import TypeVar
 import click
 import msgspec
 
+from ledger import archive, keys, private
 from ledger import bundle as bundles
-from ledger import keys, private
 from ledger.checkpoint import NOTE_SIZE_MAX, Kept, VerifierKey, parse_keys
 from ledger.errors import Unreadable
 from ledger.ledger import Ledger
 from ledger.proofs import Consistency, Inclusion, Tree
-from server.cli.options import clean, db_option, existing, json_option, out, reading, run, say_json, table
+from server.cli.options import check_target, clean, db_option, existing, json_option, out, reading, run, say_json, table
 
 T = TypeVar("T")
 STDIN = "-"
@@ -24,18 +24,20 @@ BUNDLE_SIZE_MAX = 1 << 30
 """Bytes of a bundle: a run of 100,000 events with its proofs has 200 MB."""
 
 key_option = click.option(
-    "--key", metavar="KEY|FILE", help="The verifier key to trust, or a file of such keys; unless said, ledger.pub."
+    "--key",
+    metavar="KEY|FILE",
+    help="The verifier key to trust, or a file of such keys. Unless said: for a ledger those in its .pub file; for a "
+    "bundle the one that it brings, which shows that it is whole, and not whose it is.",
 )
-
-
-def keys_beside(db: Path) -> list[VerifierKey]:
-    """Return the keys that the ledger's keeper published beside it; none where there is no such file."""
-    return keys.published(db)
 
 
 def trusted(key: str) -> list[VerifierKey]:
     """Return the keys that an option names: by their text, or by a file that holds them."""
-    return parse_keys(key, "--key") if "+" in key and not Path(key).exists() else keys.read_keys(Path(key))
+    try:
+        is_file = Path(key).is_file()
+    except (OSError, ValueError):  # too long for the name of a file, or none
+        is_file = False
+    return keys.read_keys(Path(key)) if is_file or key.count("+") < 2 else parse_keys(key, "--key")
 
 
 def read_bytes(name: str, size_max: int) -> bytes:
@@ -53,35 +55,53 @@ def read_bytes(name: str, size_max: int) -> bytes:
     return raw
 
 
-def read_text(name: str) -> str:
-    """Return the checkpoint that a file holds. Raises as ``read_bytes``."""
+def read_note(name: str) -> str:
+    """Return the checkpoint that a file holds; mail may have changed its line ends. Raises as ``read_bytes``."""
     try:
-        return read_bytes(name, NOTE_SIZE_MAX).decode()
+        text = read_bytes(name, NOTE_SIZE_MAX).decode()
     except UnicodeDecodeError as error:
         raise Unreadable(path=name, reason="it is no text, so no checkpoint") from error
+    return "\n".join(line.rstrip() for line in text.strip().splitlines()).replace("\n\n\n", "\n\n") + "\n"
+
+
+def write(target: str, content: bytes) -> None:
+    """Write a result to a file, stdout where it is named ``-``. Raises ``Unreadable``."""
+    if target == STDIN:
+        click.echo(content, nl=False)
+        return
+    where = Path(target)
+    try:
+        if where.exists() and not where.is_file():
+            where.write_bytes(content)  # a pipe, or a device: it is written to, not replaced
+        else:
+            private.replace(where.resolve(), content)
+    except OSError as error:
+        raise Unreadable(path=target, reason=f"it cannot be written ({error.strerror or error})") from error
 
 
 @click.command(short_help="Sign the log as it is.")
 @db_option
 @json_option
-@click.option("--out", "target", type=click.Path(path_type=Path, dir_okay=False), help="Write it there, too.")
+@click.option("--out", "target", metavar="FILE", help="Write it there, too.")
 @click.option("--new-key", is_flag=True, help="Sign with a fresh key from now on; what the old one signed stays valid.")
-def checkpoint(db: Path, as_json: bool, target: Path | None, new_key: bool) -> None:
+def checkpoint(db: Path, as_json: bool, target: str | None, new_key: bool) -> None:
     """Sign the log as it is, and print the note: its name, size and tree root, in the format of C2SP's checkpoints.
 
-    It is kept in the ledger, as are those that a running server makes every five minutes while the log grows, and when
-    it stops. Keep copies where whoever runs the ledger cannot reach them: `verify --against` shows by them what was cut
-    or rewritten. The key is ledger.key beside the ledger, made on first use; hand its public half, ledger.pub, to
-    everyone who is to check.
+    It is kept in the ledger, one of each size, as are those that a running server makes every five minutes while the
+    log grows, and when it stops. Nothing is signed that does not go on from what was signed before. Keep copies where
+    whoever runs the ledger cannot reach them: `verify --against` shows by them what was cut or rewritten. The key is
+    ledger.key beside the ledger, made on first use; hand its public half, ledger.pub, to everyone who is to check.
 
     \b
     Examples:
       jobledger checkpoint --out /mnt/elsewhere/$(date +%F).checkpoint
       jobledger checkpoint | mail -s checkpoint auditor@example.com
     """
+    if target is not None:
+        check_target(db, Path(target))
     kept = run(_checkpoint(existing(db), new_key))
     if target is not None:
-        target.write_text(kept.note, "utf-8")
+        write(target, kept.note.encode())
     if as_json:
         say_json({"note": kept.note, "size": kept.size, "key": str(keys.published(db)[-1])})
     else:
@@ -95,7 +115,7 @@ async def _checkpoint(db: Path, new_key: bool) -> Kept:
 
 @click.command(short_help="A history with its proofs, in one file.")
 @db_option
-@click.option("--out", "target", default=STDIN, show_default=True, help="Where to write it; - is stdout.")
+@click.option("--out", "target", metavar="FILE", default=STDIN, show_default=True, help="Where to; - is stdout.")
 @click.argument("id")
 def bundle(db: Path, target: str, id: str) -> None:
     """Write all that a third party needs to check the history of a job, run, batch or token into one file.
@@ -109,29 +129,26 @@ def bundle(db: Path, target: str, id: str) -> None:
       jobledger bundle run-6f9c… --out run.bundle
       jobledger verify run.bundle --key ledger.pub
     """
+    check_target(db, Path(target))
     made = run(_bundle(existing(db), id))
-    if target == STDIN:
-        click.echo(made, nl=False)
-        return
-    try:
-        private.replace(Path(target), made)
-    except OSError as error:
-        raise Unreadable(path=target, reason=f"it cannot be written ({error.strerror or error})") from error
-    click.echo(f"{target}: {len(made):,} bytes", err=True)
+    write(target, made)
+    if target != STDIN:
+        click.echo(f"{target}: {len(made):,} bytes", err=True)
 
 
 async def _bundle(db: Path, id: str) -> bytes:
     async with Ledger.open(db) as ledger:
-        return await bundles.make(ledger, id)
+        return await archive.bundle(ledger, id)
 
 
 def verify_bundle(file: str, key: str | None, as_json: bool) -> bool:
     """Check a bundle and print the verdict; tell whether it is good."""
+    keys_trusted = trusted(key) if key else []
     raw = read_bytes(file, BUNDLE_SIZE_MAX)
     try:
-        verdict = bundles.verify(raw, trusted(key) if key else ())
+        verdict = bundles.verify(raw, keys_trusted)
     except Unreadable as error:
-        raise Unreadable(path=file, reason=error.reason) from error
+        raise Unreadable(path=file, reason=f"{error.reason}{_hint(raw)}") from error
     if as_json:
         say_json(verdict)
         return verdict.ok
@@ -151,6 +168,13 @@ def verify_bundle(file: str, key: str | None, as_json: bool) -> bool:
         for line in verdict.summary:
             click.echo(f"  {clean(line)}")
     return verdict.ok
+
+
+def _hint(raw: bytes) -> str:
+    """Return what to do with a file that is no bundle, but something else of ours."""
+    if raw.startswith(b"SQLite format 3"):
+        return "; a ledger is verified with --db"
+    return "; a checkpoint is compared with --against" if "\n\n— ".encode() in raw else ""
 
 
 @click.group(short_help="Prove that an event is in the log, or that nothing was rewritten.")

@@ -10,15 +10,17 @@ from pathlib import Path
 import click
 import msgspec
 
+from ledger import keys as keys_of
 from ledger import verdicts
 from ledger.checkpoint import VerifierKey
 from ledger.ledger import Ledger, wall_clock_us
 from ledger.soundness import verify_file
-from ledger.verify import Verdict
+from ledger.times import to_text
+from ledger.verify import Problem, Verdict, in_order
 from projections.compare import differences
 from projections.engine import Engine
 from projections.file import views_path
-from server.cli.evidence import key_option, keys_beside, read_text, trusted, verify_bundle
+from server.cli.evidence import key_option, read_note, trusted, verify_bundle
 from server.cli.options import bar, clean, db_option, existing, json_option, run, say_json
 
 
@@ -36,6 +38,7 @@ def verify(db: Path, as_json: bool, views: bool, against: tuple[str, ...], key: 
 
     Whoever can write the file can rewrite all of it, with the tree and with checkpoints of a fresh key. So keep
     checkpoints elsewhere (`jobledger checkpoint --out`): --against shows by them whether the log was cut or rewritten.
+    With --key, a checkpoint must be signed by that key; what stands behind the last such one, nobody vouches for yet.
 
     Works on a copy, and beside a running server, which tells of the last verdict (GET /v1/ledger). Exit 0: the record
     is whole. Exit 1: it is not; the first bad position is named, or the file itself.
@@ -51,24 +54,33 @@ def verify(db: Path, as_json: bool, views: bool, against: tuple[str, ...], key: 
             raise click.UsageError("--views and --against go with a ledger, not with a bundle")
         sys.exit(0 if verify_bundle(file, key, as_json) else 1)
     started = time.perf_counter()
-    keys = trusted(key) if key else keys_beside(db)
-    notes = {name: read_text(name) for name in against}
-    verdict = run(_verify(db, keys, notes))
+    existing(db)
+    keys = trusted(key) if key else keys_of.published(db)
+    notes = {name: read_note(name) for name in against}
+    verdict = _since_the_last(db, run(_verify(db, keys, notes, must_sign=key is not None)))
+    if views and verdict.ok:
+        told = [Problem(position, problem) for position, problem in differences(db)]
+        verdict = msgspec.structs.replace(verdict, ok=not told, problems=told)
     verdicts.note(db, verdict, wall_clock_us())
-    told = differences(db) if views and verdict.ok else []
-    seconds = time.perf_counter() - started
-    ok = verdict.ok and not told
-    problems = [{"position": problem.position, "problem": problem.problem} for problem in verdict.problems]
-    problems += [{"position": position, "problem": problem} for position, problem in told]
     if as_json:
-        say_json(msgspec.structs.asdict(verdict) | {"ok": ok, "problems": problems})
-    elif ok:
-        _say_ok(verdict, seconds, views)
+        say_json(verdict)
+    elif verdict.ok:
+        _say_ok(verdict, time.perf_counter() - started, views)
     else:
-        for problem in problems:
-            place = f"position {problem['position']}" if problem["position"] else "the file"
-            click.echo(f"{place}: {clean(problem['problem'])}")
-    sys.exit(0 if ok else 1)
+        for problem in verdict.problems:
+            place = f"position {problem.position}" if problem.position else "the file"
+            click.echo(f"{place}: {clean(problem.problem)}")
+    sys.exit(0 if verdict.ok else 1)
+
+
+def _since_the_last(db: Path, verdict: Verdict) -> Verdict:
+    """Add to a verdict that the log was longer when it was last verified: a tail can be lost without a trace in it."""
+    last = verdicts.last_of(db)
+    if last is None or not last.ok or last.name != verdict.name or last.size <= verdict.size:
+        return verdict
+    what = f"the log ends at {verdict.size}, but had {last.size} events when it was last verified, {to_text(last.verified_us)}"
+    problems = in_order([*verdict.problems, Problem(verdict.size + 1, what)])
+    return msgspec.structs.replace(verdict, ok=False, problems=problems)
 
 
 def _say_ok(verdict: Verdict, seconds: float, views: bool) -> None:
@@ -77,19 +89,19 @@ def _say_ok(verdict: Verdict, seconds: float, views: bool) -> None:
     click.echo(f"ok: {verdict.size:,} events{more}, every leaf and transition checked in {seconds:.1f} s{beside}")
     if verdict.checkpoints:
         many = "1 checkpoint" if verdict.checkpoints == 1 else f"{verdict.checkpoints:,} checkpoints"
-        click.echo(f"{many}, {verdict.signatures:,} with a signature that was checked")
+        upto = f", the last of {verdict.signed:,} events" if verdict.signed else ""
+        click.echo(f"{many}, {verdict.signatures:,} with the signature of a known key{upto}")
     click.echo(f"root {verdict.root}")
 
 
-async def _verify(db: Path, keys: Sequence[VerifierKey], against: Mapping[str, str]) -> Verdict:
-    existing(db)
+async def _verify(db: Path, keys: Sequence[VerifierKey], against: Mapping[str, str], *, must_sign: bool) -> Verdict:
     with bar("events") as progress:
         task = progress.add_task("verify", total=None)
 
         def show(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total)
 
-        return await verify_file(db, show, keys=keys, against=against)
+        return await verify_file(db, show, keys=keys, must_sign=must_sign, against=against)
 
 
 @click.command(short_help="Fold the views anew; readers never wait.")

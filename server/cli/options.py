@@ -15,9 +15,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ledger import private
 from ledger.errors import Unreadable, invalid
 from ledger.sqlite import SqliteStore
 from ledger.times import from_text
+from projections.file import views_path
 from projections.history import AsOf
 
 T = TypeVar("T")
@@ -93,6 +95,16 @@ def existing(db: Path) -> Path:
     if not db.exists():
         raise Unreadable(path=db, reason="there is no such file")
     return db
+
+
+def check_target(db: Path, target: Path) -> None:
+    """Raise ``UsageError`` where a result is to be written over a file of the ledger itself."""
+    endings = ("", "-wal", "-shm", "-journal", ".signed", ".verified", ".callbacks", ".writer", ".rebuild")
+    files = [
+        where.with_name(where.name + ending) for where in (db.resolve(), views_path(db).resolve()) for ending in endings
+    ]
+    if target.resolve() in [*files, *(private.beside(db, ending) for ending in (".key", ".pub", ".secret"))]:
+        raise click.UsageError(f"{target} belongs to the ledger; name another file.")
 
 
 @asynccontextmanager

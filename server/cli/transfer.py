@@ -24,7 +24,7 @@ from ledger.ledger import Ledger
 from projections.beside import Beside
 from projections.engine import Engine
 from projections.file import views_path
-from server.cli.options import db_option, json_option, reading, run, say_json
+from server.cli.options import check_target, db_option, json_option, reading, run, say_json
 
 
 @click.command(name="import")
@@ -177,6 +177,7 @@ def export(db: Path, stream: str | None, after: int, target: Path | None) -> Non
     if target is None:
         run(_export(db, stream, after, sys.stdout.buffer))
         return
+    check_target(db, target)
     if target.exists() and not target.is_file():  # a pipe or device is written as it is
         with target.open("wb") as file:
             run(_export(db, stream, after, file))

@@ -6,10 +6,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 import msgspec
+import structlog
 from aiohttp import web
 
 from ledger import engine as sqlite
 from ledger import keys, verdicts
+from ledger.errors import Unreadable
 from ledger.ledger import wall_clock_us
 from ledger.scalars import Time
 from ledger.times import to_text
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
 LAG_MAX = 10_000
 """Events that the views may be behind before the server says that it is not ready: about a second of folding."""
 VERSION = version("jobledger")
+
+log = structlog.get_logger("server")
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -145,7 +149,11 @@ async def _checkpoint(app: App) -> CheckpointState | None:
     kept = await app.ledger.store.last_checkpoint()
     if kept is None:
         return None
-    published = keys.published(app.config.db)
+    try:
+        published = keys.published(app.config.db)
+    except Unreadable as error:  # of no matter for the rest of what is asked
+        log.warning("ledger.keys_unreadable", error=str(error))
+        published = []
     key = str(published[-1]) if published else None
     return CheckpointState(size=kept.size, made_at=to_text(kept.made_us), key=key)
 

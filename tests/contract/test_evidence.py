@@ -8,7 +8,7 @@ import pytest
 from pymerkle import InmemoryTree
 from pymerkle.proof import InclusionProof
 
-from ledger.checkpoint import Kept, parse
+from ledger.checkpoint import Kept, Signer, parse
 from ledger.errors import Damaged, InvalidInput
 from ledger.leaf import leaf_data
 from ledger.merkle import EMPTY_ROOT
@@ -156,3 +156,44 @@ async def test_nothing_is_signed_that_contradicts_what_was_signed_before(ledger)
     await grow(ledger, 9)
     with pytest.raises(Damaged, match=f"first {kept.size + 1} events are not those of the checkpoint"):
         await ledger.checkpoint()
+
+
+@pytest.mark.parametrize(
+    ("note", "said"),
+    [
+        (
+            lambda ledger, true: Signer.new(ledger.name).sign(true.size, parse(true.note).root),
+            "by a key that is not known",
+        ),
+        (lambda ledger, true: Signer.new("another.example").sign(true.size, bytes(32)), "of 'another.example'"),
+    ],
+)
+async def test_nothing_is_signed_behind_a_kept_checkpoint_that_is_not_the_ledgers(ledger, note, said):
+    await scramble(ledger, seed=7)
+    true = await ledger.checkpoint()
+    await grow(ledger, 9)
+    # Given that somebody with the file in hand put a note of his own into it
+    kept = Kept(ledger.size, 1, note(ledger, true._replace(size=ledger.size)))
+    await ledger.store.keep_checkpoint(kept)
+    # Then the true key signs nothing behind it
+    with pytest.raises(Damaged, match=said):
+        await ledger.checkpoint()
+
+
+async def test_a_note_that_is_kept_under_another_size_is_refused(ledger):
+    await scramble(ledger, seed=7)
+    true = await ledger.checkpoint()
+    await grow(ledger, 9)
+    await ledger.store.keep_checkpoint(true._replace(size=ledger.size))
+    with pytest.raises(Damaged, match=f"its checkpoint of {ledger.size} events is one of {true.size} events"):
+        await ledger.checkpoint()
+
+
+async def test_no_key_is_replaced_where_the_log_cannot_be_signed(ledger):
+    await scramble(ledger, seed=7)
+    await ledger.checkpoint()
+    signer = await ledger.store.signer()
+    await ledger.store.keep_checkpoint(Kept(ledger.size + 1, 1, signer.sign(ledger.size + 1, bytes(32))))
+    with pytest.raises(Damaged):
+        await ledger.checkpoint(new_key=True)
+    assert (await ledger.store.signer()).verifier == signer.verifier

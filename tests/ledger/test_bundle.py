@@ -9,9 +9,10 @@ from hashlib import sha256
 
 import pytest
 
-from ledger import Ledger, bundle, keys
+from ledger import Ledger, archive, bundle, keys
 from ledger.checkpoint import Signer
-from ledger.errors import Damaged, NotFound, Unreadable
+from ledger.errors import Damaged, InvalidInput, NotFound, Unreadable
+from ledger.events import Recorded
 from tests.ledger import checker
 from tests.ledger.engines import ME, create, scramble
 from tests.ledger.histories import ACTOR, Clock, job, run
@@ -39,7 +40,7 @@ def made(tmp_path_factory):
     async def make():
         async with Ledger.open(path, clock=Clock(), name="ledger.example/one") as ledger:
             await tell(ledger)
-            return await bundle.make(ledger, RUN)
+            return await archive.bundle(ledger, RUN)
 
     return asyncio.run(make()), keys.published(path)
 
@@ -52,7 +53,7 @@ def changed(raw, change):
 
 async def test_a_bundle_is_good_on_every_engine_and_tells_what_it_holds(ledger):
     await tell(ledger)
-    raw = await bundle.make(ledger, RUN)
+    raw = await archive.bundle(ledger, RUN)
     told = bundle.verify(raw)
     head = await ledger.store.head()
     assert (told.ok, told.problems, told.stream, told.events, told.erased) == (True, [], RUN, 6, 0)
@@ -107,6 +108,12 @@ def test_a_bundle_with_any_value_changed_is_refused(made, seed):
             continue
         assert not told.ok, way
         assert told.problems
+
+
+def forged_event(item):
+    """An item of a bundle as the event that it says it is."""
+    *envelope, digest = json.loads(item["leaf"])
+    return Recorded(*envelope, item["data"].encode(), bytes.fromhex(item["salt"]), digest)
 
 
 def swap(events):
@@ -167,10 +174,77 @@ def test_a_bundle_that_somebody_made_up_with_a_key_of_his_own_is_refused_by_who_
     assert "is not signed by a key that is trusted here" in told.problems[0].problem
 
 
+def test_a_key_that_signed_beside_the_true_one_is_not_taken_for_it(made):
+    raw, trusted = made
+
+    def co_sign(found):
+        # Somebody puts a signature of a key of his own under the true note, and that key into the bundle
+        other = Signer.new(found["ledger"])
+        text, line = found["checkpoint"].split("\n\n")
+        size, root = int(text.split("\n")[1]), base64.b64decode(text.split("\n")[2])
+        found["checkpoint"] = f"{text}\n\n{line}{other.sign(size, root).split(chr(10) * 2)[1]}"
+        found["key"] = str(other.verifier)
+
+    told = bundle.verify(changed(raw, co_sign), trusted)
+    assert (told.ok, told.trusted, told.key) == (False, True, str(trusted[0]))
+    assert "the key that it brings is not one that is trusted here" in told.problems[0].problem
+    # And who names no key is told which one it was
+    told = bundle.verify(changed(raw, co_sign))
+    assert (told.ok, told.trusted) == (True, False)
+    assert told.key != str(trusted[0])
+
+
+def test_a_bundle_is_trusted_only_when_a_key_that_is_trusted_signed_it(made):
+    raw, trusted = made
+    assert bundle.verify(raw, trusted).trusted
+    assert not bundle.verify(raw).trusted
+    assert not bundle.verify(raw, [Signer.new("ledger.example/one").verifier]).trusted
+
+
+@pytest.mark.parametrize("moved", [1, -1, 8])
+def test_a_salt_that_takes_from_the_data_or_gives_to_it_is_refused(made, moved):
+    def move(found):
+        event = found["events"][0]
+        both = bytes.fromhex(event["salt"]) + event["data"].encode()
+        event["salt"], event["data"] = both[: 16 + moved].hex(), both[16 + moved :].decode("latin-1")
+
+    told = bundle.verify(changed(made[0], move), made[1])
+    assert f"has a salt of {16 + moved} bytes, not of 16" in [each.problem for each in told.problems]
+
+
+async def test_who_erased_and_why_cannot_be_left_out_of_a_bundle(ledger):
+    await tell(ledger)
+    await ledger.erase(RUN, "asked for")
+
+    def hide(found):
+        found["events"][-1].update(data=None, salt=None)
+        found["summary"] = [line.removesuffix(": asked for") for line in found["summary"]]
+
+    told = bundle.verify(changed(await archive.bundle(ledger, RUN), hide))
+    assert [each.problem for each in told.problems] == ["data of run.erased itself is gone, which no erasure takes"]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("stream", '"x"'), ("summary", "[]"), ("position", "1"), ("data", '"x"'), ("salt", "null")]
+)
+def test_a_name_that_stands_twice_is_refused(made, name, value):
+    # Given a bundle in which one reader sees the first value of a name, and another the last
+    raw = made[0].replace(f'"{name}":'.encode(), f'"{name}": {value}, "{name}":'.encode(), 1)
+    with pytest.raises(Unreadable, match="a name stands twice"):
+        bundle.verify(raw)
+
+
+async def test_a_bundle_that_would_be_too_large_is_not_made(ledger, monkeypatch):
+    await tell(ledger)
+    monkeypatch.setattr("ledger.bundle.DATA_SIZE_MAX", 100)
+    with pytest.raises(InvalidInput, match=r"more than a bundle can \(100\)"):
+        await archive.bundle(ledger, RUN)
+
+
 async def test_what_was_erased_is_in_a_bundle_as_a_digest_and_still_proved(ledger):
     await tell(ledger)
     await ledger.erase(RUN, "asked for")
-    raw = await bundle.make(ledger, RUN)
+    raw = await archive.bundle(ledger, RUN)
     assert "agent-1" not in raw.decode()
     told = bundle.verify(raw)
     assert (told.ok, told.events, told.erased) == (True, 7, 6)
@@ -182,7 +256,7 @@ async def test_a_bundle_of_what_is_not_there_or_damaged_is_not_made(tmp_path):
     async with Ledger.open(tmp_path / "ledger.db") as ledger:
         await ledger.execute(create(job(1)), ME)
         with pytest.raises(NotFound):
-            await bundle.make(ledger, job(2))
+            await archive.bundle(ledger, job(2))
 
         def tamper(connection):
             connection.execute("DROP TRIGGER events_are_never_changed")
@@ -190,7 +264,7 @@ async def test_a_bundle_of_what_is_not_there_or_damaged_is_not_made(tmp_path):
 
         await ledger.store._writer.run(tamper)
         with pytest.raises(Damaged, match="position 1 does not match its leaf hash"):
-            await bundle.make(ledger, job(1))
+            await archive.bundle(ledger, job(1))
 
 
 @pytest.mark.parametrize(

@@ -48,7 +48,8 @@ def test_the_example_of_the_standard_is_read():
 
 def test_a_note_is_believed_by_who_has_the_key_and_by_the_checker_from_the_standard():
     key = SIGNER.verifier
-    assert verify(NOTE, [OTHER.verifier, key])[:3] == (NAME, 1042, ROOT)
+    found, signer = verify(NOTE, [OTHER.verifier, key])
+    assert (found[:3], signer) == ((NAME, 1042, ROOT), key)
     assert checker.checkpoint_of(NOTE, str(key)) == (NAME, 1042, ROOT)
     assert SIGNER.signed(NOTE)
     assert not OTHER.signed(NOTE)
@@ -58,7 +59,7 @@ def test_lines_and_co_signatures_of_others_do_not_matter():
     text, signature = NOTE.split("\n\n")
     more = Signer("witness.example", bytes([2] * 32))
     both = f"{NOTE}{more.sign(1042, ROOT).split(chr(10) * 2)[1]}"
-    assert verify(both, [SIGNER.verifier]).size == 1042
+    assert verify(both, [SIGNER.verifier])[0].size == 1042
     assert len(parse(f"{text}\nan extension line\n\n{signature}").signatures) == 1
 
 

@@ -54,7 +54,7 @@ def test_a_fresh_key_takes_the_old_ones_place_and_what_that_signed_stays_valid(d
     assert keys.load(db, NAME).verifier == new.verifier != old.verifier
     assert keys.published(db) == [old.verifier, new.verifier]
     for signer in (old, new):
-        assert verify(signer.sign(1, bytes(32)), keys.published(db)).size == 1
+        assert verify(signer.sign(1, bytes(32)), keys.published(db))[1] == signer.verifier
 
 
 def test_a_lost_public_half_is_published_again(db):
@@ -111,3 +111,62 @@ def test_public_keys_that_are_none_are_refused_before_anything_is_signed(db):
     for use in (keys.published, lambda db: keys.load(db, NAME)):
         with pytest.raises(Unreadable, match=r"ledger\.pub cannot be read: the file, line 1"):
             use(db)
+
+
+def test_a_ledger_that_is_reached_by_a_link_has_one_key(db, tmp_path):
+    db.touch()
+    link = tmp_path / "elsewhere" / "link.db"
+    link.parent.mkdir()
+    link.symlink_to(db)
+    assert keys.load(link, NAME).verifier == keys.load(db, NAME).verifier
+    assert list(link.parent.iterdir()) == [link]
+
+
+def test_hundreds_of_keys_are_read(db):
+    signers = [keys.load(db, NAME), *(keys.renew(db, NAME) for _ in range(100))]
+    assert keys.published(db) == [signer.verifier for signer in signers]
+    assert keys.load(db, NAME).verifier == signers[-1].verifier
+
+
+def _renew(db, found):
+    for _ in range(5):
+        found.put(str(keys.renew(db, NAME).verifier))
+
+
+def test_processes_that_renew_a_key_at_once_lose_none(db):
+    spawn = multiprocessing.get_context("fork")
+    found = spawn.Queue()
+    started = [spawn.Process(target=_renew, args=(db, found)) for _ in range(4)]
+    for process in started:
+        process.start()
+    made = {found.get(timeout=30) for _ in range(20)}
+    for process in started:
+        process.join(30)
+    assert made == {str(key) for key in keys.published(db)}
+    assert keys.load(db, NAME).verifier == keys.published(db)[-1]
+
+
+def test_a_process_that_ended_between_publishing_a_key_and_using_it_leaves_the_old_one_in_force(db, monkeypatch):
+    old = keys.load(db, NAME)
+
+    def die(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(keys, "_text", die)
+    with pytest.raises(Unreadable, match="No space left"):
+        keys.renew(db, NAME)
+    monkeypatch.undo()
+    assert keys.load(db, NAME).verifier == old.verifier == keys.published(db)[-1]
+
+
+def test_the_last_checkpoint_is_remembered_and_an_older_one_never_again(db):
+    signer = keys.load(db, NAME)
+    assert keys.remembered(db) is None
+    for size in (3, 9, 5):
+        keys.remember(db, signer.sign(size, bytes(32)))
+    assert keys.remembered(db) == signer.sign(9, bytes(32))
+    keys.remember(db, signer.sign(5, bytes(32)), anew=True)
+    assert keys.remembered(db) == signer.sign(5, bytes(32))
+    keys.signed_path(db).write_text("nonsense")
+    with pytest.raises(Unreadable, match="signed cannot be read: the file is no signed note"):
+        keys.remembered(db)

@@ -91,8 +91,8 @@ def test_an_empty_ledger_is_clean(raw):
 
 
 def test_progress_is_told_batch_by_batch_and_ends_at_the_size(raw, monkeypatch):
-    monkeypatch.setattr("ledger.verify.BATCH", 250)
-    monkeypatch.setattr("ledger.verify.BATCH_FIRST", 250)
+    monkeypatch.setattr("ledger.scan.BATCH", 250)
+    monkeypatch.setattr("ledger.scan.BATCH_FIRST", 250)
     steps = []
     assert verify(raw, lambda done, size: steps.append((done, size))).ok
     assert steps == [(250, SIZE), (500, SIZE), (SIZE, SIZE)]
@@ -480,8 +480,8 @@ def test_problems_are_told_up_to_a_limit(raw, statement):
 
 
 def test_large_events_are_read_a_few_at_a_time(raw, monkeypatch):
-    monkeypatch.setattr("ledger.verify.BATCH_FIRST", 10)
-    monkeypatch.setattr("ledger.verify.BATCH_SIZE", 500)
+    monkeypatch.setattr("ledger.scan.BATCH_FIRST", 10)
+    monkeypatch.setattr("ledger.scan.BATCH_SIZE", 500)
     steps = []
     assert verify(raw, lambda done, size: steps.append(done)).ok
     assert max(after - before for before, after in pairwise(steps)) < 50

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from ledger import keys, verdicts
+from ledger import engine, keys, verdicts
 from ledger.checkpoint import parse
 from ledger.soundness import verify_file
 from server.checkpoints import INTERVAL_S, Checkpoints
@@ -103,15 +103,36 @@ async def test_evidence_is_for_those_with_a_token(app, user):
         assert answer.status == 401
 
 
-async def test_a_damaged_tree_gives_no_proof_and_no_signature_and_is_logged(app, user, monkeypatch):
+def run_sql(app, *statements):
+    """Change the file of a running server past its triggers."""
+    connection = engine.connect(app.config.db, read_only=False)
+    for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'trigger'").fetchall():
+        connection.execute(f"DROP TRIGGER {name}")
+    for statement in statements:
+        connection.execute(statement)
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    ("statement", "path"),
+    [
+        ("UPDATE events SET leaf = zeroblob(32) WHERE position = 2", "proof/inclusion?position=1"),
+        ("UPDATE events SET leaf = zeroblob(32) WHERE position = 2", "proof/consistency?from=3"),
+        ("UPDATE events SET leaf = zeroblob(32) WHERE position = 2", "checkpoint"),
+        ("UPDATE head SET frontier = x'00'", "proof/inclusion?position=1"),
+        ("UPDATE head SET frontier = x'00'", "checkpoint"),
+        ("INSERT INTO checkpoints VALUES (1, 1, 'nonsense')", "checkpoint"),
+    ],
+)
+async def test_a_damaged_file_gives_no_proof_and_no_signature_and_is_logged(app, user, log_lines, statement, path):
     await grown(user, 3)
-    before = await app.ledger.checkpoint()
-    signer = await app.ledger.store.signer()
-    # Given a ledger whose file says that more was signed than it has
-    await app.ledger.store.keep_checkpoint(before._replace(size=999, note=signer.sign(999, bytes(32))))
-    answer = await user.get(f"{HOME}/checkpoint")
-    assert (answer.status, answer.error["type"]) == (500, "internal_error")
-    assert "999" not in answer.body.decode()
+    run_sql(app, statement)
+    answer = await user.get(f"{HOME}/{path}")
+    assert (answer.status, answer.error["type"]) == (500, "internal_error"), answer.body
+    lines = [json.loads(line) for line in log_lines.getvalue().splitlines()]
+    (line,) = [line for line in lines if line["event"] == "request.failed"]
+    assert line["request_id"] == answer.headers["X-Request-Id"]
+    assert "is damaged" in line["exception"]
 
 
 # --- by the clock -----------------------------------------------------------------------------------------------------
