@@ -78,7 +78,8 @@ def _since_the_last(db: Path, verdict: Verdict) -> Verdict:
     last = verdicts.last_of(db)
     if last is None or not last.ok or last.name != verdict.name or last.size <= verdict.size:
         return verdict
-    what = f"the log ends at {verdict.size}, but had {last.size} events when it was last verified, {to_text(last.verified_us)}"
+    when = to_text(last.verified_us)
+    what = f"the log ends at {verdict.size}, but had {last.size} events when it was last verified, {when}"
     problems = in_order([*verdict.problems, Problem(verdict.size + 1, what)])
     return msgspec.structs.replace(verdict, ok=False, problems=problems)
 
