@@ -14,6 +14,7 @@ from rich.console import Console
 from scripts.bench import (
     append_many,
     append_one,
+    as_of,
     deliver,
     import_swf,
     lists,
@@ -33,6 +34,7 @@ from scripts.bench.workplace import Workplace
 BENCHES: dict[str, ModuleType] = {
     "retrieve": retrieve,
     "lists": lists,
+    "as-of": as_of,
     "within": within,
     "append-many": append_many,
     "append-one": append_one,

@@ -45,6 +45,9 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     hostile: int
     """Callbacks to good receivers beside hostile ones in one round."""
     hostile_rounds: int
+    as_of_runs: int
+    """Runs of the log whose lists are read as of points in its history."""
+    as_of_rounds: int
 
 
 SCALES = {
@@ -53,17 +56,20 @@ SCALES = {
         callers=64, commands=6, append_rounds=1, singles=30, single_rounds=1, jobs=500, import_rounds=1, fold_rounds=1,
         clients=50, chunks=40, stream_rounds=1, owed=100,
         deliveries=100, delivery_rounds=1, hostile=18, hostile_rounds=1,
+        as_of_runs=20_000, as_of_rounds=1,
     ),
     "full": Scale(
         load_s=1.0, load_rounds=5, events=(100_000, 1_000_000), served=1_000_000, ids=5000, cursors=20_000,
         depth=200_000, callers=512, commands=60, append_rounds=5, singles=150, single_rounds=21, jobs=None,
         import_rounds=2, fold_rounds=2, clients=1000, chunks=400, stream_rounds=4, owed=10_000,
         deliveries=10_000, delivery_rounds=3, hostile=900, hostile_rounds=3,
+        as_of_runs=1_000_000, as_of_rounds=3,
     ),
     "huge": Scale(
         load_s=2.0, load_rounds=9, events=(100_000, 1_000_000, 10_000_000), served=1_000_000, ids=5000, cursors=20_000,
         depth=200_000, callers=512, commands=180, append_rounds=7, singles=250, single_rounds=15, jobs=None,
         import_rounds=3, fold_rounds=3, clients=1000, chunks=1000, stream_rounds=5, owed=10_000,
         deliveries=10_000, delivery_rounds=3, hostile=900, hostile_rounds=3,
+        as_of_runs=1_000_000, as_of_rounds=3,
     ),
 }  # fmt: skip
