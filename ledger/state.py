@@ -29,6 +29,8 @@ from ledger.times import TIME_MAX_US
 from ledger.transitions import TERMINAL
 
 INT64_MAX = 2**63 - 1
+_NOTHING_MORE = (None,) * 5
+_encode = msgspec.json.Encoder().encode
 
 
 class State(msgspec.Struct, gc=False):
@@ -39,6 +41,11 @@ class State(msgspec.Struct, gc=False):
     so that a producer's clock that jumps back cannot reorder a history (contract 3, As of).
     ``usage``: of a whole run, as its producer told it, the JSON of a ``TokenUsage``. ``debt``: the callback that its
     end owes; the fields ``callback_…`` tell of the last attempt.
+
+    What a resource was earlier can be told from its state alone, as each status stands in it with its time, where
+    nothing was ``told_…`` since: no event that said more than its status, or came from another actor. ``called_…`` is
+    the first event of its callback, ``moved_…`` the last that named another agent or source; ``before`` is what the
+    end changed of metadata and ttft, as JSON. ``jumped``: an event was told with a time before the effective one.
     """
 
     created_position: int
@@ -73,6 +80,14 @@ class State(msgspec.Struct, gc=False):
     created_by: str = ""
     updated_by: str = ""
     usage: bytes | None = None
+    told_us: int | None = None
+    told_position: int | None = None
+    called_us: int | None = None
+    called_position: int | None = None
+    moved_us: int | None = None
+    moved_position: int | None = None
+    before: bytes | None = None
+    jumped: int | None = None
     ttft_ns: int | None = None
     callback_url: str | None = None
     callback_sent_us: int | None = None
@@ -113,16 +128,20 @@ def evolve(state: State | None, event: Recorded, fact: Fact | None) -> State | N
     time_us = event.time
     if time_us > state.effective_us:
         state.effective_us = time_us
-    else:
+    elif time_us < state.effective_us:
         time_us = state.effective_us
+        state.jumped = 1
     if apply is _refuse or apply is _note:
         apply(state, event, fact)
         return state
     state.etag = event.version
     state.changed_us = time_us
     state.changed_position = event.position
-    if apply is not _call_back:  # who changed a job is not hidden by what tells of it
+    if (
+        apply is not _call_back and state.updated_by != event.actor
+    ):  # who changed a job is not hidden by what tells of it
         state.updated_by = event.actor
+        _tell(state)
     if status is not None:
         state.status = status
     apply(state, event, fact)
@@ -151,24 +170,35 @@ def _create(event: Recorded, fact: Fact | None) -> State:
     return state
 
 
+def _tell(state: State) -> None:
+    """Note that the event which is folded now changes what no row can take back."""
+    state.told_us, state.told_position = state.changed_us, state.changed_position
+
+
 def _pend(state: State, event: Recorded, fact: Fact | None) -> None:
     state.pending_us, state.pending_position = state.effective_us, event.position
-    _change(state, event, fact)
+    if _change(state, fact):
+        _tell(state)
 
 
 def _start(state: State, event: Recorded, fact: Fact | None) -> None:
     state.running_us, state.running_position = state.effective_us, event.position
-    _change(state, event, fact)
+    if _change(state, fact):
+        _tell(state)
 
 
 def _end(state: State, event: Recorded, fact: Fact | None) -> None:
     state.ended_us, state.ended_position = state.effective_us, event.position
+    if state.stop_reason is not None or state.duration_ns is not None:
+        _tell(state)  # an end is taken back to none of these
     if state.status == "cancelled":
         state.stop_reason = "cancelled"
     _measure(state)
     if state.callback_url is not None and state.erased_position is None:
         state.debt = callbacks.owe(event)
-    _change(state, event, fact)
+    metadata, ttft_ns = state.metadata, state.ttft_ns
+    if _change(state, fact) and (state.metadata is not metadata or state.ttft_ns != ttft_ns):
+        state.before = _encode({"metadata": metadata, "ttft_ns": ttft_ns})
 
 
 def _measure(state: State) -> None:
@@ -177,11 +207,16 @@ def _measure(state: State) -> None:
         state.duration_ns = min((state.ended_us - state.running_us) * 1000, INT64_MAX)
 
 
-def _change(state: State, event: Recorded, fact: Fact | None) -> None:
+def _change(state: State, fact: Fact | None) -> bool:
+    """Take what an event says beside its status; tell whether it says anything of it."""
     if fact is NOTHING or not isinstance(fact, Changed):
-        return
+        return False
     if fact.stop_reason is not None:
         state.stop_reason = fact.stop_reason
+    rest = fact.metadata, fact.error, fact.agent_id, fact.ttft_ns, fact.total_duration_ns
+    if rest == _NOTHING_MORE:
+        return fact.stop_reason is not None
+    before = _place(state)
     if fact.metadata is not None:
         state.metadata = {**(state.metadata or {}), **fact.metadata}
     if fact.error is not None:
@@ -192,12 +227,22 @@ def _change(state: State, event: Recorded, fact: Fact | None) -> None:
         state.ttft_ns = fact.ttft_ns
     if fact.total_duration_ns is not None:
         state.duration_ns = fact.total_duration_ns
+    if _place(state) != before:
+        state.moved_us, state.moved_position = state.changed_us, state.changed_position
+        _tell(state)
+    return True
+
+
+def _place(state: State) -> tuple[Any, Any]:
+    """Return what lists find a resource by, of all that an event can change: its agent and its source."""
+    return state.agent_id, state.metadata.get("source_id") if state.metadata else None
 
 
 def _update(state: State, event: Recorded, fact: Fact | None) -> None:
-    _change(state, event, fact)
+    _tell(state)
+    _change(state, fact)
     if isinstance(fact, RunUpdated) and fact.usage is not None:
-        state.usage = msgspec.json.encode(fact.usage)
+        state.usage = _encode(fact.usage)
 
 
 def _note(state: State, event: Recorded, fact: Fact | None) -> None:
@@ -225,6 +270,8 @@ def _erase(state: State, event: Recorded, fact: Fact | None) -> None:
 
 
 def _call_back(state: State, event: Recorded, fact: Fact | None) -> None:
+    if state.called_position is None:
+        state.called_us, state.called_position = state.effective_us, event.position
     if state.debt is not None:
         state.debt = callbacks.evolve(state.debt, event, fact)
     if isinstance(fact, Attempted):
@@ -234,8 +281,9 @@ def _call_back(state: State, event: Recorded, fact: Fact | None) -> None:
 
 _SAID = (
     "project_id", "agent_id", "conversation_id", "base_template_id", "batch_id", "background", "timeout_s", "usage",
-    "ttft_ns", "callback_url", "callback_sent_us", "callback_status_code", "callback_error", "metadata",
-    "request_config", "refused", "runs", "debt",
+    "told_us", "told_position", "called_us", "called_position", "moved_us", "moved_position", "before", "ttft_ns",
+    "callback_url", "callback_sent_us", "callback_status_code", "callback_error", "metadata", "request_config",
+    "refused", "runs", "debt",
 )  # fmt: skip
 """What only the data of events tells."""
 _UNSAID = dict(zip(State.__struct_fields__[-len(State.__struct_defaults__) :], State.__struct_defaults__, strict=True))

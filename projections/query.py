@@ -8,7 +8,7 @@ import msgspec
 
 from ledger.state import State
 from ledger.transitions import ACTIVE
-from projections.history import AsOf, existed, status_at, unchanged_since
+from projections.history import AsOf
 
 IN_MAX: Final = 500
 """Parameters of one IN list; SQLite compiles a list this long in well under a millisecond."""
@@ -94,6 +94,12 @@ class Where:
         else:
             self.add(f"{column} IN ({', '.join(f':{each}' for each in names)})", **names)
 
+    def also(self) -> Where:
+        """Return a copy, to which more can be added."""
+        other = Where()
+        other.conditions, other.parameters = [*self.conditions], {**self.parameters}
+        return other
+
     def __str__(self) -> str:
         return " AND ".join(self.conditions) or "1"
 
@@ -178,30 +184,15 @@ def _compare(value: int | None, operator: str, bound: int) -> bool:
 
 
 def conditions(query: Query) -> Where:
-    """Return all conditions of a list as of now or of the query's point, cursors apart.
-
-    As of a point, rows that changed since pass when their status then fits; what else moved must be checked on
-    their state folded to that point (``moving_matches``).
-    """
+    """Return all conditions of a list as of now, cursors apart."""
     where = fixed(query.filters)
+    where.add("deleted_us IS NULL AND erased_position IS NULL")
     statuses = wanted_statuses(query.filters)
-    move = moving(query.filters)
-    if query.as_of is None:
-        where.add("deleted_us IS NULL AND erased_position IS NULL")
-        if statuses is not None:
-            where.one_of("status", statuses, "status")
-        for condition in move.conditions:
-            where.add(condition)
-    else:
-        where.add(f"{existed(query.as_of)} AND erased_position IS NULL", as_of=query.as_of.value)
-        if statuses is not None:
-            where.one_of(status_at(query.as_of), statuses, "status")
-        if move.conditions:
-            where.add(f"(({move}) OR NOT {unchanged_since(query.as_of)})")
-    where.parameters.update(move.parameters)
-    inner = within(query.filters)
-    where.conditions += inner.conditions
-    where.parameters.update(inner.parameters)
+    if statuses is not None:
+        where.one_of("status", statuses, "status")
+    for part in (moving(query.filters), within(query.filters)):
+        where.conditions += part.conditions
+        where.parameters.update(part.parameters)
     return where
 
 
