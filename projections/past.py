@@ -223,10 +223,11 @@ class _Search:
         return where
 
     def _by_agent(self, base: Where) -> list[_Arm]:
-        """Return one part for each agent or source, and one of all rows that moved since; else one part."""
+        """Return one part for each agent or source, and one of all rows that moved since, which are
+        few: it is shielded from the index of users, which has many. Else one part."""
         filters, end, table = self.query.filters, self.at.suffix, self.query.table
         agents = filters.agent_ids
-        if (agents is None and filters.source_id is None) or len(agents or ()) > ARMS_MAX:
+        if (agents is None and filters.source_id is None) or len(agents or ()) > ARMS_MAX or filters.id is not None:
             return [_Arm(table, self._told(base))]
         arms: list[_Arm] = []
         for number, agent in enumerate(agents or (None,)):
@@ -238,6 +239,7 @@ class _Search:
                 where.add("source_id = :source_id", source_id=filters.source_id)
             arms.append(_Arm(table, where))
         moved = base.also()
+        moved.conditions = [f"+{each}" if each.startswith(sql.EQUAL) else each for each in moved.conditions]
         moved.add(f"moved_us IS NOT NULL AND moved_{end} > :as_of")
         return [*arms, _Arm(table, moved)]
 
