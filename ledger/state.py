@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ledger import callbacks, upcast
+from ledger import callbacks, undo, upcast
 from ledger.callbacks import Debt
 from ledger.events import (
     NOTHING,
@@ -29,7 +29,6 @@ from ledger.times import TIME_MAX_US
 from ledger.transitions import TERMINAL
 
 INT64_MAX = 2**63 - 1
-_NOTHING_MORE = (None,) * 5
 _encode = msgspec.json.Encoder().encode
 
 
@@ -42,10 +41,10 @@ class State(msgspec.Struct, gc=False):
     ``usage``: of a whole run, as its producer told it, the JSON of a ``TokenUsage``. ``debt``: the callback that its
     end owes; the fields ``callback_…`` tell of the last attempt.
 
-    What a resource was earlier can be told from its state alone, as each status stands in it with its time, where
-    nothing was ``told_…`` since: no event that said more than its status, or came from another actor. ``called_…`` is
-    the first event of its callback, ``moved_…`` the last that named another agent or source; ``before`` is what the
-    end changed of metadata and ttft, as JSON. ``jumped``: an event was told with a time before the effective one.
+    What a resource was earlier can be told from its state alone: each status stands in it with its time, and ``undo``
+    has what else changed. ``told_…`` is the last event that changed more than a status, ``moved_…`` the last that named
+    another agent or source, ``called_…`` the first of its callback, ``lost_…`` the last whose old values were too long
+    to be kept. ``jumped``: an event was told with a time before the effective one.
     """
 
     created_position: int
@@ -86,7 +85,9 @@ class State(msgspec.Struct, gc=False):
     called_position: int | None = None
     moved_us: int | None = None
     moved_position: int | None = None
-    before: bytes | None = None
+    lost_us: int | None = None
+    lost_position: int | None = None
+    undo: bytes | None = None
     jumped: int | None = None
     ttft_ns: int | None = None
     callback_url: str | None = None
@@ -140,8 +141,8 @@ def evolve(state: State | None, event: Recorded, fact: Fact | None) -> State | N
     if (
         apply is not _call_back and state.updated_by != event.actor
     ):  # who changed a job is not hidden by what tells of it
+        _keep(state, {"last_updated_by_id": state.updated_by})
         state.updated_by = event.actor
-        _tell(state)
     if status is not None:
         state.status = status
     apply(state, event, fact)
@@ -170,35 +171,48 @@ def _create(event: Recorded, fact: Fact | None) -> State:
     return state
 
 
-def _tell(state: State) -> None:
-    """Note that the event which is folded now changes what no row can take back."""
+def _keep(state: State, old: dict[str, Any]) -> None:
+    """Keep the values before the event that is folded now."""
+    state.undo = undo.added(state.undo, state.changed_position, state.changed_us, old)
+    if state.undo is None:
+        state.lost_us, state.lost_position = state.changed_us, state.changed_position
+
+
+def _tell(state: State, old: dict[str, Any]) -> None:
     state.told_us, state.told_position = state.changed_us, state.changed_position
+    _keep(state, old)
 
 
 def _pend(state: State, event: Recorded, fact: Fact | None) -> None:
     state.pending_us, state.pending_position = state.effective_us, event.position
-    if _change(state, fact):
-        _tell(state)
+    if old := _change(state, fact):
+        _tell(state, old)
 
 
 def _start(state: State, event: Recorded, fact: Fact | None) -> None:
     state.running_us, state.running_position = state.effective_us, event.position
-    if _change(state, fact):
-        _tell(state)
+    if old := _change(state, fact):
+        _tell(state, old)
 
 
 def _end(state: State, event: Recorded, fact: Fact | None) -> None:
     state.ended_us, state.ended_position = state.effective_us, event.position
+    known: dict[str, Any] = {}
     if state.stop_reason is not None or state.duration_ns is not None:
-        _tell(state)  # an end is taken back to none of these
+        known = {"stop_reason": state.stop_reason, "total_duration_ns": state.duration_ns}
     if state.status == "cancelled":
         state.stop_reason = "cancelled"
     _measure(state)
     if state.callback_url is not None and state.erased_position is None:
         state.debt = callbacks.owe(event)
-    metadata, ttft_ns = state.metadata, state.ttft_ns
-    if _change(state, fact) and (state.metadata is not metadata or state.ttft_ns != ttft_ns):
-        state.before = _encode({"metadata": metadata, "ttft_ns": ttft_ns})
+    old = _change(state, fact)
+    if known:
+        _tell(state, old | known)
+        return
+    old.pop("stop_reason", None)  # an end is taken back to none of these
+    old.pop("total_duration_ns", None)
+    if old:
+        _keep(state, old)
 
 
 def _measure(state: State) -> None:
@@ -207,30 +221,32 @@ def _measure(state: State) -> None:
         state.duration_ns = min((state.ended_us - state.running_us) * 1000, INT64_MAX)
 
 
-def _change(state: State, fact: Fact | None) -> bool:
-    """Take what an event says beside its status; tell whether it says anything of it."""
+def _change(state: State, fact: Fact | None) -> dict[str, Any]:
+    """Take what an event says beside its status; return the old values of what it says."""
     if fact is NOTHING or not isinstance(fact, Changed):
-        return False
+        return {}
+    old: dict[str, Any] = {}
     if fact.stop_reason is not None:
-        state.stop_reason = fact.stop_reason
-    rest = fact.metadata, fact.error, fact.agent_id, fact.ttft_ns, fact.total_duration_ns
-    if rest == _NOTHING_MORE:
-        return fact.stop_reason is not None
-    before = _place(state)
-    if fact.metadata is not None:
-        state.metadata = {**(state.metadata or {}), **fact.metadata}
-    if fact.error is not None:
-        state.metadata = {**(state.metadata or {}), "error": msgspec.to_builtins(fact.error)}
-    if fact.agent_id is not None:
-        state.agent_id = fact.agent_id
+        old["stop_reason"], state.stop_reason = state.stop_reason, fact.stop_reason
+    if fact.metadata is not None or fact.error is not None or fact.agent_id is not None:
+        place = _place(state)
+        _merge(state, fact, old)
+        if _place(state) != place:
+            state.moved_us, state.moved_position = state.changed_us, state.changed_position
     if fact.ttft_ns is not None:
-        state.ttft_ns = fact.ttft_ns
+        old["ttft_ns"], state.ttft_ns = state.ttft_ns, fact.ttft_ns
     if fact.total_duration_ns is not None:
-        state.duration_ns = fact.total_duration_ns
-    if _place(state) != before:
-        state.moved_us, state.moved_position = state.changed_us, state.changed_position
-        _tell(state)
-    return True
+        old["total_duration_ns"], state.duration_ns = state.duration_ns, fact.total_duration_ns
+    return old
+
+
+def _merge(state: State, fact: Changed, old: dict[str, Any]) -> None:
+    if fact.metadata is not None or fact.error is not None:
+        old["metadata"] = state.metadata
+        error = {} if fact.error is None else {"error": msgspec.to_builtins(fact.error)}
+        state.metadata = {**(state.metadata or {}), **(fact.metadata or {}), **error}
+    if fact.agent_id is not None:
+        old["agent_id"], state.agent_id = state.agent_id, fact.agent_id
 
 
 def _place(state: State) -> tuple[Any, Any]:
@@ -239,8 +255,7 @@ def _place(state: State) -> tuple[Any, Any]:
 
 
 def _update(state: State, event: Recorded, fact: Fact | None) -> None:
-    _tell(state)
-    _change(state, fact)
+    _tell(state, _change(state, fact))
     if isinstance(fact, RunUpdated) and fact.usage is not None:
         state.usage = _encode(fact.usage)
 
@@ -281,9 +296,9 @@ def _call_back(state: State, event: Recorded, fact: Fact | None) -> None:
 
 _SAID = (
     "project_id", "agent_id", "conversation_id", "base_template_id", "batch_id", "background", "timeout_s", "usage",
-    "told_us", "told_position", "called_us", "called_position", "moved_us", "moved_position", "before", "ttft_ns",
-    "callback_url", "callback_sent_us", "callback_status_code", "callback_error", "metadata", "request_config",
-    "refused", "runs", "debt",
+    "told_us", "told_position", "called_us", "called_position", "moved_us", "moved_position", "lost_us",
+    "lost_position", "undo", "ttft_ns", "callback_url", "callback_sent_us", "callback_status_code", "callback_error",
+    "metadata", "request_config", "refused", "runs", "debt",
 )  # fmt: skip
 """What only the data of events tells."""
 _UNSAID = dict(zip(State.__struct_fields__[-len(State.__struct_defaults__) :], State.__struct_defaults__, strict=True))

@@ -7,19 +7,19 @@ then is taken back from its wire where only statuses and callbacks came later, e
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
 from ledger import state as states
 from ledger.events import Recorded
 from ledger.state import State
-from ledger.times import to_text
 from ledger.transitions import TERMINAL
 from projections import query as sql
 from projections.history import SPANS, AsOf, alive, existed, status_at
 from projections.query import Cursor, Filters, Query, Where
 from projections.resources import COLUMNS, NEWEST, Render, state_of
+from projections.takeback import FOLDED, LATER, SAME, UNCALLED, UNENDED, taken_back
 
 CHUNK_MAX = 2000
 """Rows read in one step."""
@@ -57,11 +57,11 @@ class Past:
         chunk = query.limit + 1
         while len(found) <= query.limit:
             text, parameters = search.text(chunk, shaped=render is not None)
-            rows = [_Row._make((*row[:_WIDTH], row[_WIDTH:])) for row in await self._read(text, parameters)]
+            rows = await self._read(text, parameters)
             found.extend(await self._then(search, rows, render))
             if len(rows) < chunk:
                 break
-            search.go_on(Cursor(rows[-1].created_us, rows[-1].id))
+            search.go_on(Cursor(rows[-1][_CREATED], rows[-1][_ID]))
             chunk = min(chunk * 2, CHUNK_MAX)
         return found[: query.limit + 1]
 
@@ -75,39 +75,24 @@ class Past:
         text = f"SELECT count(*) FROM ({alive(search.at, search.query.table)})"
         return int((await self._read(text, search.living))[0][0]) < LIVING_MAX
 
-    async def _then(self, search: _Search, rows: list[_Row], render: Render | None) -> list[tuple[str, bytes]]:
-        folded = [row.id for row in rows if row.must_fold]
+    async def _then(self, search: _Search, rows: list[Any], render: Render | None) -> list[tuple[str, bytes]]:
+        query = search.query
+        folded = [row[_ID] for row in rows if row[_HOW] == FOLDED]
         streams = await self._streams_of(folded) if folded else {}
         found: list[tuple[str, bytes]] = []
         for row in rows:
-            if row.must_fold:
-                state = fold_as_of(streams.get(row.id, ()), search.at)
-                if state is not None and sql.moving_matches(search.query.filters, state):
-                    found.append((row.id, (render or self._renders[search.query.table])(state)))
+            id, how = row[_ID], row[_HOW]
+            if how == FOLDED:
+                state = fold_as_of(streams.get(id, ()), search.at)
+                if state is not None and sql.moving_matches(query.filters, state):
+                    found.append((id, (render or self._renders[query.table])(state)))
                 continue
-            wire = render(state_of(row.columns)) if render else row.wire
-            found.append((row.id, wire if row.is_same else _taken_back(row, wire)))
+            wire = render(state_of(row[_WIDTH:])) if render else row[_WIRE]
+            found.append((id, wire if how == SAME else taken_back(wire, row[_HOW:_WIDTH], search.at)))
         return found
 
 
-class _Row(NamedTuple):
-    """A row as it stands now, and what SQL tells of it then."""
-
-    id: str
-    created_us: int
-    wire: bytes
-    is_same: int
-    must_fold: int | None
-    status: str
-    ended_later: int | None
-    called_later: int | None
-    before: bytes | None
-    changed_us: int | None
-    columns: tuple[Any, ...]
-    """All ``COLUMNS``, where the row is to be shown in another shape."""
-
-
-_WIDTH: Final = len(_Row._fields) - 1
+_ID, _CREATED, _WIRE, _HOW, _WIDTH = 0, 1, 2, 3, 8
 
 
 class _Search:
@@ -151,16 +136,21 @@ class _Search:
         return f"SELECT {names} FROM {table} WHERE created_position IN ({places}) ORDER BY {order}", parameters
 
     def _names(self, shaped: bool) -> str:
-        end = self.at.suffix
+        """Return what is read of a row: ``_ID`` and the like name the places."""
+        end, filters = self.at.suffix, self.query.filters
+        unclear = [f"lost_{end} > :as_of", f"called_{end} <= :as_of"]
+        if filters.agent_ids is not None or filters.source_id is not None:
+            unclear.append(f"moved_{end} > :as_of")
+        if filters.stop_reason is not None or filters.duration is not None:
+            unclear.append(f"told_{end} > :as_of")
         changed = "NULL"
         if shaped or self.query.table != "runs":  # which do not show it
-            steps = ("pending", "running", "ended", "told")
-            later = (f"iif({step}_{end} <= :as_of, {step}_us, created_us)" for step in steps)
-            changed = f"max({', '.join(later)})"
+            steps = ("pending", "running", "ended", "lost")
+            changed = f"max({', '.join(f'iif({step}_{end} <= :as_of, {step}_us, created_us)' for step in steps)})"
         return (
-            f"id, created_us, wire, changed_{end} <= :as_of, "
-            f"changed_{end} > :as_of AND (ifnull(told_{end} > :as_of, 0) OR ifnull(called_{end} <= :as_of, 0)), "
-            f"{status_at(self.at)}, ended_{end} > :as_of, called_{end} > :as_of, before, {changed}"
+            f"id, created_us, wire, CASE WHEN changed_{end} <= :as_of THEN {SAME} WHEN {' OR '.join(unclear)} "
+            f"THEN {FOLDED} WHEN ended_{end} > :as_of THEN {UNENDED} WHEN called_{end} > :as_of THEN {UNCALLED} "
+            f"ELSE {LATER} END, {status_at(self.at)}, undo, ended_position, {changed}"
         )
 
     def _base(self) -> Where:
@@ -249,30 +239,6 @@ class _Arm(NamedTuple):
 
     source: str
     where: Where
-
-
-_NULL: Final = msgspec.Raw(b"null")
-_STATUS: Final = {status: msgspec.Raw(f'"{status}"'.encode()) for status in ("created", "pending", "running")}
-_CALLED: Final = dict.fromkeys(("callback_sent_at", "callback_status_code", "callback_error"), _NULL)
-_ENDED: Final = _CALLED | dict.fromkeys(("completed_at", "stop_reason", "total_duration_ns"), _NULL)
-_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-_encode = msgspec.json.Encoder().encode
-
-
-def _taken_back(row: _Row, wire: bytes) -> bytes:
-    """Return the wire without what its statuses and callbacks brought after the point."""
-    shown = _decode(wire)
-    if row.status in _STATUS:
-        shown["status"] = _STATUS[row.status]
-    if row.ended_later:
-        shown.update(_ENDED)
-        if row.before is not None:
-            shown.update(_decode(row.before))
-    elif row.called_later:
-        shown.update(_CALLED)
-    if row.changed_us is not None:
-        shown["updated_at"] = msgspec.Raw(f'"{to_text(row.changed_us)}"'.encode())
-    return _encode(shown)
 
 
 def fold_as_of(events: Sequence[Recorded], at: AsOf) -> State | None:

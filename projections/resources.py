@@ -202,7 +202,7 @@ def _declaration(name: str) -> str:
         return "created_position INTEGER PRIMARY KEY"  # rows stand in the order of creation, as lists read them
     if name == "wire":
         return "wire BLOB NOT NULL"
-    if name in ("usage", "before"):
+    if name in ("usage", "undo"):
         return f"{name} BLOB"
     if name == "timeout_s":
         return "timeout_s REAL"

@@ -1,0 +1,62 @@
+"""What a row's wire was at an earlier point: its later statuses, callbacks and changes taken back, without the log."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from ledger import undo
+from ledger.times import to_text
+from projections.history import AsOf
+from projections.jobs import Job
+from projections.runs import Run
+
+SAME, UNENDED, UNCALLED, LATER, FOLDED = range(5)
+"""How a row is to be shown: as it stands; before its end; after that, before its callback; after all that but before
+something else; or as its events say, because the row does not tell."""
+_NULL: Final = Raw(b"null")
+_STATUS: Final = {status: Raw(f'"{status}"'.encode()) for status in ("created", "pending", "running")}
+_OF_END: Final = ("stop_reason", "total_duration_ns")
+_encode = msgspec.json.Encoder().encode
+
+
+def _decoder(shape: type[msgspec.Struct]) -> Any:
+    """Return what splits a wire into the bytes of its fields."""
+    fields = [(name, Raw) for name in shape.__struct_fields__]
+    return msgspec.json.Decoder(msgspec.defstruct(f"Raw{shape.__name__}", fields)).decode
+
+
+_split_run, _split_job = _decoder(Run), _decoder(Job)
+
+
+def taken_back(wire: bytes, row: tuple[Any, ...], at: AsOf) -> bytes:
+    """Return the wire as of a point.
+
+    ``row``: how it is to be shown, the status then, its undo, where it ended, and when it had changed last but for
+    what the undo tells; the last is None for runs, which do not show it.
+    """
+    how, status, old, ended_position, changed_us = row
+    shown = _split_run(wire) if changed_us is None else _split_job(wire)
+    if status in _STATUS:
+        shown.status = _STATUS[status]
+    if how == UNENDED:
+        shown.completed_at = shown.stop_reason = shown.total_duration_ns = _NULL
+    if how in (UNENDED, UNCALLED):
+        shown.callback_sent_at = shown.callback_status_code = shown.callback_error = _NULL
+    if old is not None:
+        for entry in reversed(undo.entries(old)):
+            if (entry.position if at.time_us is None else entry.time_us) > at.value:
+                _undo(shown, entry, how == UNENDED and entry.position > ended_position)
+            elif changed_us is not None:
+                changed_us = max(changed_us, entry.time_us)
+    if changed_us is not None:
+        shown.updated_at = Raw(f'"{to_text(changed_us)}"'.encode())
+    return _encode(shown)
+
+
+def _undo(shown: Any, entry: undo.Entry, is_after_end: bool) -> None:
+    for name, value in entry.old.items():
+        if name in shown.__struct_fields__ and not (is_after_end and name in _OF_END):
+            setattr(shown, name, value)
