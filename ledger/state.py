@@ -29,6 +29,9 @@ from ledger.times import TIME_MAX_US
 from ledger.transitions import TERMINAL
 
 INT64_MAX = 2**63 - 1
+MOVED, CALLED, LOST, JUMPED = 1, 2, 4, 8
+"""What a state's marks say: an event after the creation named another agent or source; its callback has events; the
+undo does not reach back to the creation; an event was told with a time before the effective one."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -42,9 +45,7 @@ class State(msgspec.Struct, gc=False):
     end owes; the fields ``callback_…`` tell of the last attempt.
 
     What a resource was earlier can be told from its state alone: each status stands in it with its time, and ``undo``
-    has what else changed. ``told_…`` is the last event that changed more than a status, ``moved_…`` the last that named
-    another agent or source, ``called_…`` the first of its callback, ``lost_…`` the last whose old values were too long
-    to be kept. ``jumped``: an event was told with a time before the effective one.
+    has what else changed, as far as ``marks`` do not say otherwise: the sum of ``MOVED``, ``CALLED`` and so on.
     """
 
     created_position: int
@@ -79,16 +80,8 @@ class State(msgspec.Struct, gc=False):
     created_by: str = ""
     updated_by: str = ""
     usage: bytes | None = None
-    told_us: int | None = None
-    told_position: int | None = None
-    called_us: int | None = None
-    called_position: int | None = None
-    moved_us: int | None = None
-    moved_position: int | None = None
-    lost_us: int | None = None
-    lost_position: int | None = None
+    marks: int = 0
     undo: bytes | None = None
-    jumped: int | None = None
     ttft_ns: int | None = None
     callback_url: str | None = None
     callback_sent_us: int | None = None
@@ -131,7 +124,7 @@ def evolve(state: State | None, event: Recorded, fact: Fact | None) -> State | N
         state.effective_us = time_us
     elif time_us < state.effective_us:
         time_us = state.effective_us
-        state.jumped = 1
+        state.marks |= JUMPED
     if apply is _refuse or apply is _note:
         apply(state, event, fact)
         return state
@@ -175,24 +168,19 @@ def _keep(state: State, old: dict[str, Any]) -> None:
     """Keep the values before the event that is folded now."""
     state.undo = undo.added(state.undo, state.changed_position, state.changed_us, old)
     if state.undo is None:
-        state.lost_us, state.lost_position = state.changed_us, state.changed_position
-
-
-def _tell(state: State, old: dict[str, Any]) -> None:
-    state.told_us, state.told_position = state.changed_us, state.changed_position
-    _keep(state, old)
+        state.marks |= LOST
 
 
 def _pend(state: State, event: Recorded, fact: Fact | None) -> None:
     state.pending_us, state.pending_position = state.effective_us, event.position
     if old := _change(state, fact):
-        _tell(state, old)
+        _keep(state, old)
 
 
 def _start(state: State, event: Recorded, fact: Fact | None) -> None:
     state.running_us, state.running_position = state.effective_us, event.position
     if old := _change(state, fact):
-        _tell(state, old)
+        _keep(state, old)
 
 
 def _end(state: State, event: Recorded, fact: Fact | None) -> None:
@@ -206,13 +194,11 @@ def _end(state: State, event: Recorded, fact: Fact | None) -> None:
     if state.callback_url is not None and state.erased_position is None:
         state.debt = callbacks.owe(event)
     old = _change(state, fact)
-    if known:
-        _tell(state, old | known)
-        return
-    old.pop("stop_reason", None)  # an end is taken back to none of these
-    old.pop("total_duration_ns", None)
-    if old:
-        _keep(state, old)
+    if not known:  # which an end is taken back to
+        old.pop("stop_reason", None)
+        old.pop("total_duration_ns", None)
+    if known or old:
+        _keep(state, old | known)
 
 
 def _measure(state: State) -> None:
@@ -232,7 +218,7 @@ def _change(state: State, fact: Fact | None) -> dict[str, Any]:
         place = _place(state)
         _merge(state, fact, old)
         if _place(state) != place:
-            state.moved_us, state.moved_position = state.changed_us, state.changed_position
+            state.marks |= MOVED
     if fact.ttft_ns is not None:
         old["ttft_ns"], state.ttft_ns = state.ttft_ns, fact.ttft_ns
     if fact.total_duration_ns is not None:
@@ -255,7 +241,7 @@ def _place(state: State) -> tuple[Any, Any]:
 
 
 def _update(state: State, event: Recorded, fact: Fact | None) -> None:
-    _tell(state, _change(state, fact))
+    _keep(state, _change(state, fact))
     if isinstance(fact, RunUpdated) and fact.usage is not None:
         state.usage = _encode(fact.usage)
 
@@ -279,14 +265,14 @@ def _erase(state: State, event: Recorded, fact: Fact | None) -> None:
     state.user_id = state.created_by
     for name in _SAID:
         setattr(state, name, _UNSAID[name])
+    state.marks &= JUMPED
     state.stop_reason = "cancelled" if state.status == "cancelled" else None
     state.duration_ns = None
     _measure(state)
 
 
 def _call_back(state: State, event: Recorded, fact: Fact | None) -> None:
-    if state.called_position is None:
-        state.called_us, state.called_position = state.effective_us, event.position
+    state.marks |= CALLED
     if state.debt is not None:
         state.debt = callbacks.evolve(state.debt, event, fact)
     if isinstance(fact, Attempted):
@@ -296,9 +282,8 @@ def _call_back(state: State, event: Recorded, fact: Fact | None) -> None:
 
 _SAID = (
     "project_id", "agent_id", "conversation_id", "base_template_id", "batch_id", "background", "timeout_s", "usage",
-    "told_us", "told_position", "called_us", "called_position", "moved_us", "moved_position", "lost_us",
-    "lost_position", "undo", "ttft_ns", "callback_url", "callback_sent_us", "callback_status_code", "callback_error",
-    "metadata", "request_config", "refused", "runs", "debt",
+    "undo", "ttft_ns", "callback_url", "callback_sent_us", "callback_status_code", "callback_error", "metadata",
+    "request_config", "refused", "runs", "debt",
 )  # fmt: skip
 """What only the data of events tells."""
 _UNSAID = dict(zip(State.__struct_fields__[-len(State.__struct_defaults__) :], State.__struct_defaults__, strict=True))

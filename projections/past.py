@@ -13,13 +13,13 @@ import msgspec
 
 from ledger import state as states
 from ledger.events import Recorded
-from ledger.state import State
+from ledger.state import CALLED, LOST, State
 from ledger.transitions import TERMINAL
 from projections import query as sql
 from projections.history import SPANS, AsOf, alive, existed, status_at
 from projections.query import Cursor, Filters, Query, Where
-from projections.resources import COLUMNS, NEWEST, Render, state_of
-from projections.takeback import FOLDED, LATER, SAME, UNCALLED, UNENDED, taken_back
+from projections.resources import COLUMNS, IS_MOVED, NEWEST, Render, state_of
+from projections.takeback import FOLDED, LATER, SAME, UNENDED, taken_back
 
 CHUNK_MAX = 2000
 """Rows read in one step."""
@@ -107,6 +107,7 @@ class _Search:
         filters = query.filters
         ends = [newest_us, filters.end_us, None if filters.created_before_us is None else filters.created_before_us - 1]
         self._newest_us = min(each for each in ends if each is not None)
+        self._moved_later = f"({IS_MOVED} AND changed_{at.suffix} > :as_of)"
         self._low, self._high = (before, after) if query.descending else (after, before)
         self._falls = query.descending != query.backwards
 
@@ -138,18 +139,18 @@ class _Search:
     def _names(self, shaped: bool) -> str:
         """Return what is read of a row: ``_ID`` and the like name the places."""
         end, filters = self.at.suffix, self.query.filters
-        unclear = [f"lost_{end} > :as_of", f"called_{end} <= :as_of"]
+        unclear = [f"marks & {LOST}"]
         if filters.agent_ids is not None or filters.source_id is not None:
-            unclear.append(f"moved_{end} > :as_of")
+            unclear.append(IS_MOVED)
         if filters.stop_reason is not None or filters.duration is not None:
-            unclear.append(f"told_{end} > :as_of")
+            unclear.append("undo IS NOT NULL")
         changed = "NULL"
         if shaped or self.query.table != "runs":  # which do not show it
-            steps = ("pending", "running", "ended", "lost")
+            steps = ("pending", "running", "ended")
             changed = f"max({', '.join(f'iif({step}_{end} <= :as_of, {step}_us, created_us)' for step in steps)})"
         return (
             f"id, created_us, wire, CASE WHEN changed_{end} <= :as_of THEN {SAME} WHEN {' OR '.join(unclear)} "
-            f"THEN {FOLDED} WHEN ended_{end} > :as_of THEN {UNENDED} WHEN called_{end} > :as_of THEN {UNCALLED} "
+            f"THEN {FOLDED} WHEN ended_{end} > :as_of THEN {UNENDED} WHEN marks & {CALLED} THEN {FOLDED} "
             f"ELSE {LATER} END, {status_at(self.at)}, undo, ended_position, {changed}"
         )
 
@@ -177,7 +178,7 @@ class _Search:
             plain = condition.replace("duration_ns", f"CASE WHEN ended_{end} > :as_of THEN NULL ELSE duration_ns END")
             if filters.stop_reason is not None and condition.startswith("stop_reason"):
                 plain = f"{ended} AND {condition}"
-            where.add(f"({plain} OR told_{end} > :as_of)")
+            where.add(f"({plain} OR (changed_{end} > :as_of AND (undo IS NOT NULL OR marks & {LOST})))")
         where.parameters.update(parts.parameters)
 
     def _arms(self, base: Where) -> list[_Arm]:
@@ -209,20 +210,20 @@ class _Search:
         filters = Filters(agent_ids=self.query.filters.agent_ids, source_id=self.query.filters.source_id)
         parts = sql.moving(filters)
         if parts.conditions:
-            where.add(f"({parts} OR moved_{self.at.suffix} > :as_of)", **parts.parameters)
+            where.add(f"({parts} OR {self._moved_later})", **parts.parameters)
         return where
 
     def _by_agent(self, base: Where) -> list[_Arm]:
         """Return one part for each agent or source, and one of all rows that moved since, which are
         few: it is shielded from the index of users, which has many. Else one part."""
-        filters, end, table = self.query.filters, self.at.suffix, self.query.table
+        filters, table = self.query.filters, self.query.table
         agents = filters.agent_ids
         if (agents is None and filters.source_id is None) or len(agents or ()) > ARMS_MAX or filters.id is not None:
             return [_Arm(table, self._told(base))]
         arms: list[_Arm] = []
         for number, agent in enumerate(agents or (None,)):
             where = base.also()
-            where.add(f"(moved_{end} IS NULL OR moved_{end} <= :as_of)")
+            where.add(f"NOT {self._moved_later}")
             if agent is not None:
                 where.add(f"agent_id = :agent{number}", **{f"agent{number}": agent})
             if filters.source_id is not None:
@@ -230,7 +231,7 @@ class _Search:
             arms.append(_Arm(table, where))
         moved = base.also()
         moved.conditions = [f"+{each}" if each.startswith(sql.EQUAL) else each for each in moved.conditions]
-        moved.add(f"moved_us IS NOT NULL AND moved_{end} > :as_of")
+        moved.add(self._moved_later)
         return [*arms, _Arm(table, moved)]
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from ledger.events import CALLBACK_TYPES, QUIET, TYPES, Recorded
-from ledger.state import State, evolve, fact_of
+from ledger.state import MOVED, State, evolve, fact_of
 from ledger.times import TIME_MIN_US, from_text
 from projections.history import SPAN_OPEN, span_of
 from projections.projection import Memory
@@ -30,6 +30,8 @@ _TEXT = {
     "id", "kind", "user_id", "status", "project_id", "agent_id", "conversation_id", "base_template_id", "batch_id",
     "stop_reason", "source_id", "created_by", "updated_by",
 }  # fmt: skip
+IS_MOVED = f"marks & {MOVED}"
+"""The condition on rows whose agent or source changed, which few do."""
 _INDEXES = (
     ("id", "(id)", ""),
     ("created", "(created_us, id)", ""),
@@ -40,7 +42,7 @@ _INDEXES = (
     ("expires", "(expires_us)", "expires_us IS NOT NULL"),
     ("span_us", "(span_us, created_us)", ""),
     ("span_position", "(span_position)", ""),  # which is followed by the key, the position of creation
-    ("moved", "(created_us, id)", "moved_us IS NOT NULL"),
+    ("moved", "(created_us, id)", IS_MOVED),
 )
 
 Render = Callable[[State], bytes]
@@ -165,8 +167,8 @@ def _spans(state: State) -> tuple[int, int]:
 def _note(db: Any, table: str, states: Sequence[State]) -> None:
     """Write what steps and messages move of their run; its wire bytes stay."""
     if states:
-        rows = [(state.version, state.effective_us, state.jumped, state.created_position) for state in states]
-        db.executemany(f"UPDATE {table} SET version = ?, effective_us = ?, jumped = ? WHERE created_position = ?", rows)
+        rows = [(state.version, state.effective_us, state.marks, state.created_position) for state in states]
+        db.executemany(f"UPDATE {table} SET version = ?, effective_us = ?, marks = ? WHERE created_position = ?", rows)
 
 
 class _Wire(msgspec.Struct):

@@ -13,9 +13,9 @@ from projections.history import AsOf
 from projections.jobs import Job
 from projections.runs import Run
 
-SAME, UNENDED, UNCALLED, LATER, FOLDED = range(5)
-"""How a row is to be shown: as it stands; before its end; after that, before its callback; after all that but before
-something else; or as its events say, because the row does not tell."""
+SAME, UNENDED, LATER, FOLDED = range(4)
+"""How a row is to be shown: as it stands; before its end, and thus before its callback; after its end or without one,
+but before something else; or as its events say, because the row does not tell."""
 _NULL: Final = Raw(b"null")
 _STATUS: Final = {status: Raw(f'"{status}"'.encode()) for status in ("created", "pending", "running")}
 _OF_END: Final = ("stop_reason", "total_duration_ns")
@@ -43,7 +43,6 @@ def taken_back(wire: bytes, row: tuple[Any, ...], at: AsOf) -> bytes:
         shown.status = _STATUS[status]
     if how == UNENDED:
         shown.completed_at = shown.stop_reason = shown.total_duration_ns = _NULL
-    if how in (UNENDED, UNCALLED):
         shown.callback_sent_at = shown.callback_status_code = shown.callback_error = _NULL
     if old is not None:
         for entry in reversed(undo.entries(old)):
