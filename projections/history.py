@@ -3,26 +3,11 @@
 The rules allow each status once, so a life has at most one time and one log position for created, pending, running,
 the end and the deletion. From these columns a query tells what a resource was at any time or position, without
 folding its events.
-
-Few of a million rows were alive at a point: those are found by how long lives last. A life of class k lasts less than
-2**k, so that one which was alive at T began after T - 2**k.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
-
-SPAN_MIN: Final = 8
-"""The class of the shortest lives: all of less than 256 microseconds or positions, which few are at once."""
-SPAN_OPEN: Final = 62
-"""The class of lives that have not ended: longer than any calendar or log."""
-SPANS: Final = f"[{','.join(map(str, range(SPAN_MIN, SPAN_OPEN + 1)))}]"
-"""All classes, as JSON."""
-
-
-def span_of(length: int) -> int:
-    """Return the class of a life that lasted so many microseconds or positions."""
-    return min(max(length.bit_length(), SPAN_MIN), SPAN_OPEN)
+from typing import NamedTuple
 
 
 class AsOf(NamedTuple):
@@ -55,17 +40,4 @@ def status_at(at: AsOf, of: str = "") -> str:
         f"CASE WHEN {of}ended_{end} <= :as_of THEN {of}status "
         f"WHEN {of}running_{end} <= :as_of THEN 'running' "
         f"WHEN {of}pending_{end} <= :as_of THEN 'pending' ELSE 'created' END"
-    )
-
-
-def alive(at: AsOf, table: str) -> str:
-    """Return the query of where rows stand that had not ended then, and of a few that had.
-
-    Binds ``:as_of``, ``:spans`` and ``:living_max``. It is one range of the index for each class; the limit also keeps
-    SQLite from mixing it with what else is asked, which would lead it to other indexes.
-    """
-    end = at.suffix
-    return (
-        f"SELECT created_position AS place FROM (SELECT value AS span FROM json_each(:spans)) CROSS JOIN {table} "
-        f"ON span_{end} = span AND created_{end} > :as_of - (1 << span) AND created_{end} <= :as_of LIMIT :living_max"
     )

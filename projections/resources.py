@@ -13,7 +13,7 @@ import msgspec
 from ledger.events import CALLBACK_TYPES, QUIET, TYPES, Recorded
 from ledger.state import MOVED, State, evolve, fact_of
 from ledger.times import TIME_MIN_US, from_text
-from projections.history import SPAN_OPEN, span_of
+from projections.living import SPAN_OPEN, span_of
 from projections.projection import Memory
 from projections.query import IN_MAX
 

@@ -1,0 +1,66 @@
+"""Who was alive at a point: of a million lives few were, and those are found by how long lives last.
+
+A life of class k lasts less than 2**k microseconds or positions, so that one which was alive at T began after T - 2**k:
+one range of an index for each class, in which most were alive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from projections.history import AsOf
+
+SPAN_MIN: Final = 8
+"""The class of the shortest lives: all of less than 256 microseconds or positions, which few are at once."""
+SPAN_OPEN: Final = 62
+"""The class of lives that have not ended: longer than any calendar or log."""
+SPANS: Final = f"[{','.join(map(str, range(SPAN_MIN, SPAN_OPEN + 1)))}]"
+"""All classes, as JSON."""
+EVER: Final = -(2**63)
+"""Before all points."""
+
+
+def span_of(length: int) -> int:
+    """Return the class of a life that lasted so many microseconds or positions."""
+    return min(max(length.bit_length(), SPAN_MIN), SPAN_OPEN)
+
+
+def counted(at: AsOf, table: str) -> str:
+    """Return the query of how many rows of each class may have been alive, as a JSON array; binds as ``alive`` does."""
+    end = at.suffix
+    found = f"span_{end} = value AND created_{end} > :as_of - (1 << value) AND created_{end} <= :as_of"
+    count = f"SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {found} LIMIT :living_max)"
+    return f"SELECT json_group_array(({count})) FROM json_each(:spans)"
+
+
+def alive(at: AsOf, table: str) -> str:
+    """Return the query of where rows stand that began after ``:since`` and had not ended then, and of a few that had.
+
+    Binds ``:as_of``, ``:spans`` and ``:living_max`` too. The limit also keeps SQLite from mixing it with what else is
+    asked, which would lead it to other indexes.
+    """
+    end = at.suffix
+    began = f"created_{end} > max(:as_of - (1 << span), :since) AND created_{end} <= :as_of"
+    return (
+        f"SELECT created_position AS found FROM (SELECT value AS span FROM json_each(:spans)) CROSS JOIN {table} "
+        f"ON span_{end} = span AND {began} LIMIT :living_max"
+    )
+
+
+def window(counts: Sequence[int], wanted: int) -> int | None:
+    """Return how far before the point so many began that may have been alive, by the counts; None: perhaps never.
+
+    Those of a class are taken to have begun evenly over its length.
+    """
+    classes = [(span, count) for span, count in enumerate(counts, SPAN_MIN) if count]
+    rate = sum(count / (1 << span) for span, count in classes)
+    whole = 0
+    for span, count in classes:
+        if span == SPAN_OPEN:
+            break
+        if whole + rate * (1 << span) >= wanted:
+            return int((wanted - whole) / rate)
+        whole += count
+        rate -= count / (1 << span)
+    return None
