@@ -11,19 +11,23 @@ from typing import Final
 
 from projections.history import AsOf
 
-SPAN_MIN: Final = 8
-"""The class of the shortest lives: all of less than 256 microseconds or positions, which few are at once."""
-SPAN_OPEN: Final = 62
-"""The class of lives that have not ended: longer than any calendar or log."""
-SPANS: Final = f"[{','.join(map(str, range(SPAN_MIN, SPAN_OPEN + 1)))}]"
-"""All classes, as JSON."""
+SHORTEST: Final = {"us": 16, "position": 8}
+"""The class of the shortest lives: all that last less than 65 milliseconds, or 256 positions: few are at once."""
+LONGEST: Final = {"us": 46, "position": 38}
+"""The class of the longest lives, which last two years or end as many events later as no log has; few last longer."""
+OPEN: Final = 62
+"""The class of lives that have not ended, and of longer ones."""
+CLASSES: Final = {unit: (*range(SHORTEST[unit], LONGEST[unit] + 1), OPEN) for unit in SHORTEST}
+SPANS: Final = {unit: str(list(classes)) for unit, classes in CLASSES.items()}
+"""All classes of a unit, as JSON."""
 EVER: Final = -(2**63)
 """Before all points."""
 
 
-def span_of(length: int) -> int:
+def span_of(length: int, unit: str) -> int:
     """Return the class of a life that lasted so many microseconds or positions."""
-    return min(max(length.bit_length(), SPAN_MIN), SPAN_OPEN)
+    bits = length.bit_length()
+    return OPEN if bits > LONGEST[unit] else max(bits, SHORTEST[unit])
 
 
 def counted(at: AsOf, table: str) -> str:
@@ -48,19 +52,19 @@ def alive(at: AsOf, table: str) -> str:
     )
 
 
-def window(counts: Sequence[int], wanted: int) -> int | None:
-    """Return how far before the point so many began that may have been alive, by the counts; None: perhaps never.
+def window(at: AsOf, counts: Sequence[int], wanted: int) -> int | None:
+    """Return after which point so many began that may have been alive, by the counts; None: perhaps ever.
 
     Those of a class are taken to have begun evenly over its length.
     """
-    classes = [(span, count) for span, count in enumerate(counts, SPAN_MIN) if count]
+    classes = [(span, count) for span, count in zip(CLASSES[at.suffix], counts, strict=True) if count]
     rate = sum(count / (1 << span) for span, count in classes)
     whole = 0
     for span, count in classes:
-        if span == SPAN_OPEN:
+        if span == OPEN:
             break
         if whole + rate * (1 << span) >= wanted:
-            return int((wanted - whole) / rate)
+            return at.value - int((wanted - whole) / rate)
         whole += count
         rate -= count / (1 << span)
     return None

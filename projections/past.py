@@ -6,6 +6,7 @@ What a row was then is taken back from its wire where the row tells what came la
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -44,12 +45,14 @@ class Past:
 
         ``render``: another shape than the stored one.
         """
-        newest_us = at.time_us if at.position is None else await self._newest_us(query.table, at.value)
-        if newest_us is None:
-            return []
-        search = Search(query, at, newest_us, after, before)
+        search = Search(query, at, after, before)
         if search.living:
             await self._look_at_living(search)
+        if at.position is not None and not search.sees_only_living:
+            newest_us = await self._newest_us(query.table, at.position)
+            if newest_us is None:
+                return []
+            search.begin_at(newest_us)
         found: list[tuple[str, bytes]] = []
         chunk = query.limit + 1
         while len(found) <= query.limit:
@@ -57,7 +60,7 @@ class Past:
             if len(rows) < chunk and search.narrowed:
                 search.widen()
                 continue
-            rows.sort(key=_by_creation, reverse=search.falls)
+            rows.sort(key=itemgetter(CREATED, ID), reverse=search.falls)
             found.extend(await self._then(search, rows, render))
             if len(rows) < chunk:
                 break
@@ -76,9 +79,8 @@ class Past:
         at, table = search.at, search.query.table
         counts = msgspec.json.decode((await self._read(counted(at, table), search.points))[0][0], type=list[int])
         search.few_live = sum(counts) < LIVING_MAX
-        length = window(counts, SPARE * (search.query.limit + 1)) if search.may_narrow else None
-        if length is not None:
-            since = at.value - length
+        since = window(at, counts, SPARE * (search.query.limit + 1)) if search.may_narrow else None
+        if since is not None:
             search.narrow(since, since if at.position is None else await self._newest_us(table, since))
 
     async def _then(self, search: Search, rows: list[Any], render: Render | None) -> list[tuple[str, bytes]]:
@@ -94,12 +96,8 @@ class Past:
                     found.append((id, (render or self._renders[query.table])(state)))
                 continue
             wire = render(state_of(row[WIDTH:])) if render else row[WIRE]
-            found.append((id, wire if how == SAME else taken_back(wire, row[HOW:WIDTH], search.at)))
+            found.append((id, wire if how == SAME else taken_back(search.at, wire, *row[HOW:WIDTH])))
         return found
-
-
-def _by_creation(row: Any) -> Any:
-    return row[CREATED], row[ID]
 
 
 def fold_as_of(events: Sequence[Recorded], at: AsOf) -> State | None:

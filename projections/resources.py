@@ -13,7 +13,7 @@ import msgspec
 from ledger.events import CALLBACK_TYPES, QUIET, TYPES, Recorded
 from ledger.state import MOVED, State, evolve, fact_of
 from ledger.times import TIME_MIN_US, from_text
-from projections.living import SPAN_OPEN, span_of
+from projections.living import OPEN, span_of
 from projections.projection import Memory
 from projections.query import IN_MAX
 
@@ -160,8 +160,8 @@ def _spans(state: State) -> tuple[int, int]:
     if ended_us is None or ended_position is None:
         ended_us, ended_position = state.deleted_us, state.deleted_position
     if ended_us is None or ended_position is None:
-        return SPAN_OPEN, SPAN_OPEN
-    return span_of(ended_us - state.created_us), span_of(ended_position - state.created_position)
+        return OPEN, OPEN
+    return span_of(ended_us - state.created_us, "us"), span_of(ended_position - state.created_position, "position")
 
 
 def _note(db: Any, table: str, states: Sequence[State]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from ledger.state import CALLED, LOST
+from ledger.times import TIME_MAX_US
 from ledger.transitions import TERMINAL
 from projections import query as sql
 from projections.history import AsOf, existed, status_at
@@ -26,7 +27,7 @@ ID, CREATED, WIRE, HOW, WIDTH = 0, 1, 2, 3, 8
 class Search:
     """What SQL is asked for a page, by the point, the filters and the cursors."""
 
-    def __init__(self, query: Query, at: AsOf, newest_us: int, after: Cursor | None, before: Cursor | None) -> None:
+    def __init__(self, query: Query, at: AsOf, after: Cursor | None, before: Cursor | None) -> None:
         self.query = query
         self.at = at
         statuses = sql.wanted_statuses(query.filters)
@@ -35,22 +36,38 @@ class Search:
         """The statuses that are asked for and end no life, which few had at once."""
         self.few_live = False
         """Whether few lives were seen at the point at all."""
-        self.points: dict[str, Any] = {"as_of": at.value, "spans": SPANS, "living_max": LIVING_MAX, "since": EVER}
+        self.points: dict[str, Any] = {
+            "as_of": at.value,
+            "spans": SPANS[at.suffix],
+            "living_max": LIVING_MAX,
+            "since": EVER,
+        }
         self._floor_us: int | None = None
-        filters = query.filters
-        ends = [newest_us, filters.end_us, None if filters.created_before_us is None else filters.created_before_us - 1]
-        self._newest_us = min(each for each in ends if each is not None)
+        self._newest_us = TIME_MAX_US
+        before_us = query.filters.created_before_us
+        for last_us in (at.time_us, query.filters.end_us, None if before_us is None else before_us - 1):
+            if last_us is not None:
+                self.begin_at(last_us)
         self._moved_later = f"({IS_MOVED} AND changed_{at.suffix} > :as_of)"
         self._low, self._high = (before, after) if query.descending else (after, before)
         self.falls = query.descending != query.backwards
         """Whether rows are read from the newest on."""
 
     @property
+    def sees_only_living(self) -> bool:
+        """Whether all rows are found among the few that were alive."""
+        return self.few_live and set(self._statuses or ()) == set(self.living)
+
+    def begin_at(self, newest_us: int) -> None:
+        """Find no row that was created later."""
+        self._newest_us = min(self._newest_us, newest_us)
+
+    @property
     def may_narrow(self) -> bool:
         """Whether the newest rows before the point that were alive are likely to be a page."""
         only = Filters(user_id=self.query.filters.user_id, active=self.query.filters.active)
         is_plain = msgspec.structs.replace(self.query.filters, statuses=None, start_us=None) == only
-        return is_plain and self.falls and self._high is None and set(self._statuses or ()) == set(self.living)
+        return is_plain and self.sees_only_living and self.falls and self._high is None
 
     @property
     def narrowed(self) -> bool:
@@ -104,10 +121,11 @@ class Search:
         if shaped or self.query.table != "runs":  # which do not show it
             steps = ("pending", "running", "ended")
             changed = f"max({', '.join(f'iif({step}_{end} <= :as_of, {step}_us, created_us)' for step in steps)})"
+        status = "'running'" if self.sees_only_living and self.living == ("running",) else status_at(self.at)
         return (
             f"id, created_us, wire, CASE WHEN changed_{end} <= :as_of THEN {SAME} WHEN {' OR '.join(unclear)} "
             f"THEN {FOLDED} WHEN ended_{end} > :as_of THEN {UNENDED} WHEN marks & {CALLED} THEN {FOLDED} "
-            f"ELSE {LATER} END, {status_at(self.at)}, undo, ended_position, {changed}"
+            f"ELSE {LATER} END, {status}, undo, ended_position, {changed}"
         )
 
     def _base(self) -> Where:

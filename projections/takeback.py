@@ -25,37 +25,51 @@ _encode = msgspec.json.Encoder().encode
 def _decoder(shape: type[msgspec.Struct]) -> Any:
     """Return what splits a wire into the bytes of its fields."""
     fields = [(name, Raw) for name in shape.__struct_fields__]
-    return msgspec.json.Decoder(msgspec.defstruct(f"Raw{shape.__name__}", fields)).decode
+    return msgspec.json.Decoder(msgspec.defstruct(f"Raw{shape.__name__}", fields, gc=False)).decode
 
 
 _split_run, _split_job = _decoder(Run), _decoder(Job)
 
 
-def taken_back(wire: bytes, row: tuple[Any, ...], at: AsOf) -> bytes:
-    """Return the wire as of a point.
+def taken_back(
+    at: AsOf,
+    wire: bytes,
+    how: int,
+    status: str,
+    old: bytes | None,
+    ended_position: int | None,
+    changed_us: int | None,
+) -> bytes:
+    """Return the wire as of a point. ``how``: ``UNENDED`` or ``LATER``; ``status``: the one then; ``old``: the undo.
 
-    ``row``: how it is to be shown, the status then, its undo, where it ended, and when it had changed last but for
-    what the undo tells; the last is None for runs, which do not show it.
+    ``changed_us``: when the row had changed last but for what the undo tells; None for runs, which do not show it.
     """
-    how, status, old, ended_position, changed_us = row
     shown = _split_run(wire) if changed_us is None else _split_job(wire)
-    if status in _STATUS:
-        shown.status = _STATUS[status]
     if how == UNENDED:
         shown.completed_at = shown.stop_reason = shown.total_duration_ns = _NULL
         shown.callback_sent_at = shown.callback_status_code = shown.callback_error = _NULL
+    if status in _STATUS:
+        shown.status = _STATUS[status]
     if old is not None:
-        for entry in reversed(undo.entries(old)):
-            if (entry.position if at.time_us is None else entry.time_us) > at.value:
-                _undo(shown, entry, how == UNENDED and entry.position > ended_position)
-            elif changed_us is not None:
-                changed_us = max(changed_us, entry.time_us)
+        changed_us = _undo(shown, undo.entries(old), at, ended_position if how == UNENDED else None, changed_us)
     if changed_us is not None:
         shown.updated_at = Raw(f'"{to_text(changed_us)}"'.encode())
     return _encode(shown)
 
 
-def _undo(shown: Any, entry: undo.Entry, is_after_end: bool) -> None:
-    for name, value in entry.old.items():
-        if name in shown.__struct_fields__ and not (is_after_end and name in _OF_END):
-            setattr(shown, name, value)
+def _undo(
+    shown: Any, entries: list[undo.Entry], at: AsOf, ended_position: int | None, changed_us: int | None
+) -> int | None:
+    """Put the old values back that an event after the point changed; return when the last of the others took effect.
+
+    ``ended_position``: of an end after the point; what came after that cannot tell what the end brought.
+    """
+    for entry in reversed(entries):
+        if (entry.position if at.time_us is None else entry.time_us) > at.value:
+            is_after_end = ended_position is not None and entry.position > ended_position
+            for name, value in entry.old.items():
+                if name in shown.__struct_fields__ and not (is_after_end and name in _OF_END):
+                    setattr(shown, name, value)
+        elif changed_us is not None:
+            changed_us = max(changed_us, entry.time_us)
+    return changed_us

@@ -97,7 +97,8 @@ def row_of(projection, folded):
 
     def span(unit):
         end = named[f"ended_{unit}"] if named[f"ended_{unit}"] is not None else named[f"deleted_{unit}"]
-        return 62 if end is None else max(8, (end - named[f"created_{unit}"]).bit_length())
+        bits = 62 if end is None else (end - named[f"created_{unit}"]).bit_length()
+        return 62 if bits > {"us": 46, "position": 38}[unit] else max({"us": 16, "position": 8}[unit], bits)
 
     return named | {
         "source_id": source if isinstance(source, str) else None,
