@@ -24,7 +24,7 @@ from projections.takeback import FOLDED, SAME, taken_back
 
 CHUNK_MAX = 2000
 """Rows read in one step."""
-SPARE = 2
+SPARE = 1.8
 """How many times as many rows as wanted are looked at first: some had ended, some are filtered out."""
 Read = Callable[[str, dict[str, Any]], Awaitable[list[Any]]]
 StreamsOf = Callable[[Sequence[str]], Awaitable[dict[str, list[Recorded]]]]
@@ -61,6 +61,7 @@ class Past:
                 search.widen()
                 continue
             rows.sort(key=itemgetter(CREATED, ID), reverse=search.falls)
+            del rows[chunk:]
             found.extend(await self._then(search, rows, render))
             if len(rows) < chunk:
                 break
@@ -79,7 +80,7 @@ class Past:
         at, table = search.at, search.query.table
         counts = msgspec.json.decode((await self._read(counted(at, table), search.points))[0][0], type=list[int])
         search.few_live = sum(counts) < LIVING_MAX
-        since = window(at, counts, SPARE * (search.query.limit + 1)) if search.may_narrow else None
+        since = window(at, counts, int(SPARE * (search.query.limit + 1))) if search.may_narrow else None
         if since is not None:
             search.narrow(since, since if at.position is None else await self._newest_us(table, since))
 

@@ -92,13 +92,18 @@ class Search:
             self._low = last
 
     def text(self, limit: int, *, shaped: bool) -> tuple[str, dict[str, Any]]:
-        """Return the query of the next rows, in no order, and its parameters. ``shaped``: with all columns."""
+        """Return the query of the next rows, in no order and maybe of more, and its parameters.
+
+        ``shaped``: with all columns.
+        """
         table, order = self.query.table, f"ORDER BY {sql.order(self.query)} LIMIT :limit"
         arms = self._arms()
         parameters = {**self.points, "limit": limit}
         for arm in arms:
             parameters.update(arm.where.parameters)
         names = f"{self._names(shaped)}{''.join(f', {name}' for name in COLUMNS) if shaped else ''}"
+        if self.narrowed:  # to about as many as are wanted: sorting them here would cost more than reading all
+            return f"SELECT {names} FROM {arms[0].source} WHERE {arms[0].where}", parameters
         if len(arms) == 1 and arms[0].source == table:
             return f"SELECT {names} FROM {table} WHERE {arms[0].where} {order}", parameters
         keys = "created_us, id, created_position"
