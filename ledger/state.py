@@ -29,9 +29,10 @@ from ledger.times import TIME_MAX_US
 from ledger.transitions import TERMINAL
 
 INT64_MAX = 2**63 - 1
-MOVED, CALLED, LOST, JUMPED = 1, 2, 4, 8
+MOVED, CALLED, LOST, JUMPED, TWICE = 1, 2, 4, 8, 16
 """What a state's marks say: an event after the creation named another agent or source; its callback has events; the
-undo does not reach back to the creation; an event was told with a time before the effective one."""
+undo does not reach back to the creation; an event was told with a time before the effective one; stop reason or
+duration were told by another event than the end."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -169,6 +170,8 @@ def _keep(state: State, old: dict[str, Any]) -> None:
     state.undo = undo.added(state.undo, state.changed_position, state.changed_us, old)
     if state.undo is None:
         state.marks |= LOST
+    if "stop_reason" in old or "total_duration_ns" in old:
+        state.marks |= TWICE
 
 
 def _pend(state: State, event: Recorded, fact: Fact | None) -> None:

@@ -5,7 +5,8 @@ What a row was then is taken back from its wire where the row tells what came la
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import accumulate
 from operator import itemgetter
 from typing import Any
 
@@ -46,6 +47,8 @@ class Past:
         ``render``: another shape than the stored one.
         """
         search = Search(query, at, after, before)
+        if search.is_vain:
+            return []
         if search.living:
             await self._look_at_living(search)
         if at.position is not None and not search.sees_only_living:
@@ -93,12 +96,28 @@ class Past:
             id, how = row[ID], row[HOW]
             if how == FOLDED:
                 state = fold_as_of(streams.get(id, ()), search.at)
-                if state is not None and sql.moving_matches(query.filters, state):
+                if state is not None and self._matches(search, state, streams[id]):
                     found.append((id, (render or self._renders[query.table])(state)))
                 continue
             wire = render(state_of(row[WIDTH:])) if render else row[WIRE]
             found.append((id, wire if how == SAME else taken_back(search.at, wire, *row[HOW:WIDTH])))
         return found
+
+    @staticmethod
+    def _matches(search: Search, state: State, events: Sequence[Recorded]) -> bool:
+        filters = search.query.filters
+        if not sql.moving_matches(filters, state):
+            return False
+        return not filters.looks_within or sql.within_matches(filters, known_at(events, search.at))
+
+
+def known_at(events: Sequence[Recorded], at: AsOf) -> Iterator[Recorded]:
+    """Yield those of a stream's events that the ledger knew at a position, or that had taken effect by a time."""
+    effective_us = accumulate((event.time for event in events), max)
+    for event, time_us in zip(events, effective_us, strict=True):
+        if (event.position if at.time_us is None else time_us) > at.value:
+            return
+        yield event
 
 
 def fold_as_of(events: Sequence[Recorded], at: AsOf) -> State | None:

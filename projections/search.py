@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from ledger.state import CALLED, LOST
+from ledger.state import CALLED, JUMPED, LOST, TWICE
 from ledger.times import TIME_MAX_US
 from ledger.transitions import TERMINAL
 from projections import query as sql
@@ -52,6 +52,11 @@ class Search:
         self._low, self._high = (before, after) if query.descending else (after, before)
         self.falls = query.descending != query.backwards
         """Whether rows are read from the newest on."""
+
+    @property
+    def is_vain(self) -> bool:
+        """Whether the filters contradict each other, so that no row has what they ask for."""
+        return self._statuses == () or self.query.filters.agent_ids == ()
 
     @property
     def sees_only_living(self) -> bool:
@@ -121,14 +126,15 @@ class Search:
         if filters.agent_ids is not None or filters.source_id is not None:
             unclear.append(IS_MOVED)
         if filters.stop_reason is not None or filters.duration is not None:
-            unclear.append("undo IS NOT NULL")
+            unclear.append(f"marks & {TWICE}")
+        jumped = f"WHEN marks & {JUMPED} THEN {FOLDED} " if filters.looks_within and self.at.position is None else ""
         changed = "NULL"
         if shaped or self.query.table != "runs":  # which do not show it
             steps = ("pending", "running", "ended")
             changed = f"max({', '.join(f'iif({step}_{end} <= :as_of, {step}_us, created_us)' for step in steps)})"
         status = "'running'" if self.sees_only_living and self.living == ("running",) else status_at(self.at)
         return (
-            f"id, created_us, wire, CASE WHEN changed_{end} <= :as_of THEN {SAME} WHEN {' OR '.join(unclear)} "
+            f"id, created_us, wire, CASE {jumped}WHEN changed_{end} <= :as_of THEN {SAME} WHEN {' OR '.join(unclear)} "
             f"THEN {FOLDED} WHEN ended_{end} > :as_of THEN {UNENDED} WHEN marks & {CALLED} THEN {FOLDED} "
             f"ELSE {LATER} END, {status}, undo, ended_position, {changed}"
         )
@@ -146,19 +152,25 @@ class Search:
         if low is not None:
             where.add("(created_us, id) > (:low, :low_id)", low=low.value, low_id=low.id)
         self._settle(where, filters)
+        self._look_within(where, filters)
         return where
 
     def _settle(self, where: Where, filters: Filters) -> None:
-        """Add what an end brings: as it was told then, or left to the fold where something was told later."""
+        """Add what an end brings, as none had it before; what was told otherwise, too, is left to the fold."""
         end = self.at.suffix
-        ended = f"ifnull(ended_{end} <= :as_of, 0)"
         parts = sql.moving(msgspec.structs.replace(filters, agent_ids=None, source_id=None))
         for condition in parts.conditions:
-            plain = condition.replace("duration_ns", f"CASE WHEN ended_{end} > :as_of THEN NULL ELSE duration_ns END")
-            if filters.stop_reason is not None and condition.startswith("stop_reason"):
-                plain = f"{ended} AND {condition}"
-            where.add(f"({plain} OR (changed_{end} > :as_of AND (undo IS NOT NULL OR marks & {LOST})))")
+            column, _, compared = condition.partition(" ")
+            then = f"CASE WHEN ended_{end} > :as_of THEN NULL ELSE {column} END {compared}"
+            where.add(f"({then} OR (marks & {TWICE} AND changed_{end} > :as_of))")
         where.parameters.update(parts.parameters)
+
+    def _look_within(self, where: Where, filters: Filters) -> None:
+        """Add what must have happened within runs by then; where clocks jumped back, times alone do not tell."""
+        inner = sql.within(filters, self.at)
+        for condition in inner.conditions:
+            where.add(f"({condition} OR marks & {JUMPED})" if self.at.position is None else condition)
+        where.parameters.update(inner.parameters)
 
     def _arms(self) -> list[_Arm]:
         """Return the parts that together are all rows, each of which one index yields in order or as few."""
