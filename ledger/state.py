@@ -188,7 +188,7 @@ def _start(state: State, event: Recorded, fact: Fact | None) -> None:
 
 def _end(state: State, event: Recorded, fact: Fact | None) -> None:
     state.ended_us, state.ended_position = state.effective_us, event.position
-    known: dict[str, Any] = {}
+    known: dict[str, Any] | None = None
     if state.stop_reason is not None or state.duration_ns is not None:
         known = {"stop_reason": state.stop_reason, "total_duration_ns": state.duration_ns}
     if state.status == "cancelled":
@@ -197,11 +197,13 @@ def _end(state: State, event: Recorded, fact: Fact | None) -> None:
     if state.callback_url is not None and state.erased_position is None:
         state.debt = callbacks.owe(event)
     old = _change(state, fact)
-    if not known:  # which an end is taken back to
-        old.pop("stop_reason", None)
-        old.pop("total_duration_ns", None)
-    if known or old:
+    if known:
         _keep(state, old | known)
+    elif old:
+        old.pop("stop_reason", None)  # an end is taken back to none of these
+        old.pop("total_duration_ns", None)
+        if old:
+            _keep(state, old)
 
 
 def _measure(state: State) -> None:

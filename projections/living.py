@@ -24,10 +24,12 @@ EVER: Final = -(2**63)
 """Before all points."""
 
 
-def span_of(length: int, unit: str) -> int:
-    """Return the class of a life that lasted so many microseconds or positions."""
-    bits = length.bit_length()
-    return OPEN if bits > LONGEST[unit] else max(bits, SHORTEST[unit])
+def _classes_of(unit: str) -> tuple[int, ...]:
+    return tuple(OPEN if bits > LONGEST[unit] else max(bits, SHORTEST[unit]) for bits in range(65))
+
+
+SPAN_OF: Final = {unit: _classes_of(unit) for unit in SHORTEST}
+"""The class of a life of a unit, by how many bits its length has."""
 
 
 def counted(at: AsOf, table: str) -> str:

@@ -13,7 +13,7 @@ import msgspec
 from ledger.events import CALLBACK_TYPES, QUIET, TYPES, Recorded
 from ledger.state import MOVED, State, evolve, fact_of
 from ledger.times import TIME_MIN_US, from_text
-from projections.living import OPEN, span_of
+from projections.living import OPEN, SPAN_OF
 from projections.projection import Memory
 from projections.query import IN_MAX
 
@@ -26,6 +26,7 @@ COLUMNS = (*STATE_COLUMNS, "source_id", "expires_us", "span_us", "span_position"
 NEWEST = "newest_us"
 """One more column, which no later event changes: the latest ``created_us`` of a row and all that stand before it."""
 _WIDTH = len(STATE_COLUMNS)
+_US, _POSITIONS = SPAN_OF["us"], SPAN_OF["position"]
 _TEXT = {
     "id", "kind", "user_id", "status", "project_id", "agent_id", "conversation_id", "base_template_id", "batch_id",
     "stop_reason", "source_id", "created_by", "updated_by",
@@ -140,17 +141,17 @@ class ResourceProjection:
             rows = []
             for state in created.values():
                 newest_us = max(newest_us, state.created_us)
-                rows.append((*self._row(state), newest_us))
+                rows.append(self._row(state, newest_us))
             db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
         if changed:
             sets = ", ".join(f"{name} = ?{number}" for number, name in enumerate(COLUMNS, 1) if number > 1)
             rows = [self._row(state) for state in changed.values()]
             db.executemany(f"UPDATE {table} SET {sets} WHERE created_position = ?1", rows)
 
-    def _row(self, state: State) -> tuple[Any, ...]:
+    def _row(self, state: State, *more: Any) -> tuple[Any, ...]:
         source = state.metadata.get("source_id") if state.metadata else None
         expires_us = None if state.timeout_s is None or state.deleted_us is not None else state.deadline_us
-        last = (source if isinstance(source, str) else None, expires_us, *_spans(state), self.render(state))
+        last = (source if isinstance(source, str) else None, expires_us, *_spans(state), self.render(state), *more)
         return msgspec.structs.astuple(state)[:_WIDTH] + last
 
 
@@ -161,7 +162,8 @@ def _spans(state: State) -> tuple[int, int]:
         ended_us, ended_position = state.deleted_us, state.deleted_position
     if ended_us is None or ended_position is None:
         return OPEN, OPEN
-    return span_of(ended_us - state.created_us, "us"), span_of(ended_position - state.created_position, "position")
+    lasted_us, lasted = ended_us - state.created_us, ended_position - state.created_position
+    return _US[lasted_us.bit_length()], _POSITIONS[lasted.bit_length()]
 
 
 def _note(db: Any, table: str, states: Sequence[State]) -> None:

@@ -16,7 +16,7 @@ from projections import past, search
 from projections.engine import Engine
 from projections.history import AsOf
 from projections.jobs import render as as_job
-from projections.living import CLASSES, OPEN, span_of, window
+from projections.living import CLASSES, OPEN, SPAN_OF, window
 from projections.past import known_at
 from projections.query import ACTIVE, Filters, Query, moving_matches, within_matches
 from projections.views import Views
@@ -228,7 +228,7 @@ def test_a_life_of_a_class_is_shorter_than_two_to_the_class(unit):
         65_536,
         *(2**bits + more for bits in range(9, 60) for more in (-1, 0, 1)),
     ]:
-        span = span_of(length, unit)
+        span = SPAN_OF[unit][length.bit_length()]
         assert span in CLASSES[unit]
         assert length < 2**span
 
