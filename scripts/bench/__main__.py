@@ -54,7 +54,7 @@ BENCHES: dict[str, ModuleType] = {
 def main(only: tuple[str, ...], size: str, target: Path | None) -> None:
     """Measure Job Ledger beside plain baselines, each pair in turns, and tell the ratios.
 
-    small: shows in under a minute that every bench runs; its ratios mean little. full: about 13 minutes. huge: adds
+    small: shows in under a minute that every bench runs; its ratios mean little. full: about 19 minutes. huge: adds
     1e7.
     """
     console = Console(stderr=True)

@@ -11,14 +11,14 @@ import pytest
 
 from ledger import Ledger, state, undo
 from ledger.events import ERASURES
-from ledger.transitions import STOP_REASONS, TERMINAL, statuses
+from ledger.transitions import ACTIVE, STOP_REASONS, statuses
 from projections import past, search
 from projections.engine import Engine
 from projections.history import AsOf
 from projections.jobs import render as as_job
 from projections.living import CLASSES, OPEN, SPAN_OF, window
 from projections.past import known_at
-from projections.query import ACTIVE, Filters, Query, moving_matches, within_matches
+from projections.query import Filters, Query, moving_matches, within_matches
 from projections.views import Views
 from tests.projections.random_histories import AGENTS, SOURCES, USERS, History
 
@@ -240,7 +240,3 @@ def test_a_window_holds_about_as_many_as_are_wanted():
     assert window(at, counts, 100 + 50) == 10_000 - 2048
     assert window(at, counts, 201) is None
     assert window(at, [50 if span == OPEN else 0 for span in classes], 10) is None
-
-
-def test_terminal_statuses_end_a_life():
-    assert not TERMINAL & set(ACTIVE)
