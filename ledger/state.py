@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from ledger import callbacks, upcast
+from ledger import callbacks, undo, upcast
 from ledger.callbacks import Debt
 from ledger.events import (
     NOTHING,
@@ -29,6 +29,11 @@ from ledger.times import TIME_MAX_US
 from ledger.transitions import TERMINAL
 
 INT64_MAX = 2**63 - 1
+MOVED, CALLED, LOST, JUMPED, TWICE = 1, 2, 4, 8, 16
+"""What a state's marks say: an event after the creation named another agent or source; its callback has events; the
+undo does not reach back to the creation; an event was told with a time before the effective one; stop reason or
+duration were told by another event than the end."""
+_encode = msgspec.json.Encoder().encode
 
 
 class State(msgspec.Struct, gc=False):
@@ -39,6 +44,9 @@ class State(msgspec.Struct, gc=False):
     so that a producer's clock that jumps back cannot reorder a history (contract 3, As of).
     ``usage``: of a whole run, as its producer told it, the JSON of a ``TokenUsage``. ``debt``: the callback that its
     end owes; the fields ``callback_…`` tell of the last attempt.
+
+    What a resource was earlier can be told from its state alone: each status stands in it with its time, and ``undo``
+    has what else changed, as far as ``marks`` do not say otherwise: the sum of ``MOVED``, ``CALLED`` and so on.
     """
 
     created_position: int
@@ -73,6 +81,8 @@ class State(msgspec.Struct, gc=False):
     created_by: str = ""
     updated_by: str = ""
     usage: bytes | None = None
+    marks: int = 0
+    undo: bytes | None = None
     ttft_ns: int | None = None
     callback_url: str | None = None
     callback_sent_us: int | None = None
@@ -113,15 +123,19 @@ def evolve(state: State | None, event: Recorded, fact: Fact | None) -> State | N
     time_us = event.time
     if time_us > state.effective_us:
         state.effective_us = time_us
-    else:
+    elif time_us < state.effective_us:
         time_us = state.effective_us
+        state.marks |= JUMPED
     if apply is _refuse or apply is _note:
         apply(state, event, fact)
         return state
     state.etag = event.version
     state.changed_us = time_us
     state.changed_position = event.position
-    if apply is not _call_back:  # who changed a job is not hidden by what tells of it
+    if (
+        apply is not _call_back and state.updated_by != event.actor
+    ):  # who changed a job is not hidden by what tells of it
+        _keep(state, {"last_updated_by_id": state.updated_by})
         state.updated_by = event.actor
     if status is not None:
         state.status = status
@@ -151,24 +165,45 @@ def _create(event: Recorded, fact: Fact | None) -> State:
     return state
 
 
+def _keep(state: State, old: dict[str, Any]) -> None:
+    """Keep the values before the event that is folded now."""
+    state.undo = undo.added(state.undo, state.changed_position, state.changed_us, old)
+    if state.undo is None:
+        state.marks |= LOST
+    if "stop_reason" in old or "total_duration_ns" in old:
+        state.marks |= TWICE
+
+
 def _pend(state: State, event: Recorded, fact: Fact | None) -> None:
     state.pending_us, state.pending_position = state.effective_us, event.position
-    _change(state, event, fact)
+    if old := _change(state, fact):
+        _keep(state, old)
 
 
 def _start(state: State, event: Recorded, fact: Fact | None) -> None:
     state.running_us, state.running_position = state.effective_us, event.position
-    _change(state, event, fact)
+    if old := _change(state, fact):
+        _keep(state, old)
 
 
 def _end(state: State, event: Recorded, fact: Fact | None) -> None:
     state.ended_us, state.ended_position = state.effective_us, event.position
+    known: dict[str, Any] | None = None
+    if state.stop_reason is not None or state.duration_ns is not None:
+        known = {"stop_reason": state.stop_reason, "total_duration_ns": state.duration_ns}
     if state.status == "cancelled":
         state.stop_reason = "cancelled"
     _measure(state)
     if state.callback_url is not None and state.erased_position is None:
         state.debt = callbacks.owe(event)
-    _change(state, event, fact)
+    old = _change(state, fact)
+    if known:
+        _keep(state, old | known)
+    elif old:
+        old.pop("stop_reason", None)  # an end is taken back to none of these
+        old.pop("total_duration_ns", None)
+        if old:
+            _keep(state, old)
 
 
 def _measure(state: State) -> None:
@@ -177,27 +212,43 @@ def _measure(state: State) -> None:
         state.duration_ns = min((state.ended_us - state.running_us) * 1000, INT64_MAX)
 
 
-def _change(state: State, event: Recorded, fact: Fact | None) -> None:
+def _change(state: State, fact: Fact | None) -> dict[str, Any]:
+    """Take what an event says beside its status; return the old values of what it says."""
     if fact is NOTHING or not isinstance(fact, Changed):
-        return
+        return {}
+    old: dict[str, Any] = {}
     if fact.stop_reason is not None:
-        state.stop_reason = fact.stop_reason
-    if fact.metadata is not None:
-        state.metadata = {**(state.metadata or {}), **fact.metadata}
-    if fact.error is not None:
-        state.metadata = {**(state.metadata or {}), "error": msgspec.to_builtins(fact.error)}
-    if fact.agent_id is not None:
-        state.agent_id = fact.agent_id
+        old["stop_reason"], state.stop_reason = state.stop_reason, fact.stop_reason
+    if fact.metadata is not None or fact.error is not None or fact.agent_id is not None:
+        place = _place(state)
+        _merge(state, fact, old)
+        if _place(state) != place:
+            state.marks |= MOVED
     if fact.ttft_ns is not None:
-        state.ttft_ns = fact.ttft_ns
+        old["ttft_ns"], state.ttft_ns = state.ttft_ns, fact.ttft_ns
     if fact.total_duration_ns is not None:
-        state.duration_ns = fact.total_duration_ns
+        old["total_duration_ns"], state.duration_ns = state.duration_ns, fact.total_duration_ns
+    return old
+
+
+def _merge(state: State, fact: Changed, old: dict[str, Any]) -> None:
+    if fact.metadata is not None or fact.error is not None:
+        old["metadata"] = state.metadata
+        error = {} if fact.error is None else {"error": msgspec.to_builtins(fact.error)}
+        state.metadata = {**(state.metadata or {}), **(fact.metadata or {}), **error}
+    if fact.agent_id is not None:
+        old["agent_id"], state.agent_id = state.agent_id, fact.agent_id
+
+
+def _place(state: State) -> tuple[Any, Any]:
+    """Return what lists find a resource by, of all that an event can change: its agent and its source."""
+    return state.agent_id, state.metadata.get("source_id") if state.metadata else None
 
 
 def _update(state: State, event: Recorded, fact: Fact | None) -> None:
-    _change(state, event, fact)
+    _keep(state, _change(state, fact))
     if isinstance(fact, RunUpdated) and fact.usage is not None:
-        state.usage = msgspec.json.encode(fact.usage)
+        state.usage = _encode(fact.usage)
 
 
 def _note(state: State, event: Recorded, fact: Fact | None) -> None:
@@ -219,12 +270,14 @@ def _erase(state: State, event: Recorded, fact: Fact | None) -> None:
     state.user_id = state.created_by
     for name in _SAID:
         setattr(state, name, _UNSAID[name])
+    state.marks &= JUMPED
     state.stop_reason = "cancelled" if state.status == "cancelled" else None
     state.duration_ns = None
     _measure(state)
 
 
 def _call_back(state: State, event: Recorded, fact: Fact | None) -> None:
+    state.marks |= CALLED
     if state.debt is not None:
         state.debt = callbacks.evolve(state.debt, event, fact)
     if isinstance(fact, Attempted):
@@ -234,7 +287,7 @@ def _call_back(state: State, event: Recorded, fact: Fact | None) -> None:
 
 _SAID = (
     "project_id", "agent_id", "conversation_id", "base_template_id", "batch_id", "background", "timeout_s", "usage",
-    "ttft_ns", "callback_url", "callback_sent_us", "callback_status_code", "callback_error", "metadata",
+    "undo", "ttft_ns", "callback_url", "callback_sent_us", "callback_status_code", "callback_error", "metadata",
     "request_config", "refused", "runs", "debt",
 )  # fmt: skip
 """What only the data of events tells."""

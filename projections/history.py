@@ -33,11 +33,6 @@ def existed(at: AsOf, of: str = "") -> str:
     return f"{of}created_{end} <= :as_of AND ({of}deleted_{end} IS NULL OR {of}deleted_{end} > :as_of)"
 
 
-def unchanged_since(at: AsOf) -> str:
-    """Return the condition that the row still is what it was then; binds ``:as_of``."""
-    return f"changed_{at.suffix} <= :as_of"
-
-
 def status_at(at: AsOf, of: str = "") -> str:
     """Return the expression of the status then; binds ``:as_of``. ``of``: the table's name and a dot, in joins."""
     end = at.suffix

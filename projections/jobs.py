@@ -67,4 +67,4 @@ def render(state: State) -> bytes:
     )
 
 
-JOBS = ResourceProjection("jobs", "job", 3, render)
+JOBS = ResourceProjection("jobs", "job", 4, render)

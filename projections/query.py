@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Iterable
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from ledger import upcast
+from ledger.events import Recorded, Step
 from ledger.state import State
 from ledger.transitions import ACTIVE
-from projections.history import AsOf, existed, status_at, unchanged_since
+from projections.history import AsOf
+from projections.tools import called_by
 
 IN_MAX: Final = 500
 """Parameters of one IN list; SQLite compiles a list this long in well under a millisecond."""
+EQUAL: Final = ("user_id", "project_id", "background", "conversation_id", "base_template_id", "id")
+"""Columns that filters name by one value, which never changes in a life."""
 _OPERATORS: Final = {"eq": "=", "gt": ">", "lt": "<", "gte": ">=", "lte": "<="}
+_COMPARE: Final = {"eq": operator.eq, "gt": operator.gt, "lt": operator.lt, "gte": operator.ge, "lte": operator.le}
 
 
 class Cursor(NamedTuple):
@@ -47,7 +55,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def looks_within(self) -> bool:
-        """Whether rows are chosen by what happened within runs, of which only the present is known."""
+        """Whether rows are chosen by what happened within runs."""
         return self.step_count is not None or self.tools is not None
 
 
@@ -94,6 +102,12 @@ class Where:
         else:
             self.add(f"{column} IN ({', '.join(f':{each}' for each in names)})", **names)
 
+    def also(self) -> Where:
+        """Return a copy, to which more can be added."""
+        other = Where()
+        other.conditions, other.parameters = [*self.conditions], {**self.parameters}
+        return other
+
     def __str__(self) -> str:
         return " AND ".join(self.conditions) or "1"
 
@@ -101,24 +115,21 @@ class Where:
 def fixed(filters: Filters) -> Where:
     """Return the conditions on what never changes in a life: owner, creation, and what was chosen then."""
     where = Where()
-    for column, value in (
-        ("user_id", filters.user_id),
-        ("project_id", filters.project_id),
-        ("background", None if filters.background is None else int(filters.background)),
-        ("conversation_id", filters.conversation_id),
-        ("base_template_id", filters.template),
-        ("id", filters.id),
-    ):
+    background = None if filters.background is None else int(filters.background)
+    values = (
+        filters.user_id, filters.project_id, background, filters.conversation_id, filters.template, filters.id,
+    )  # fmt: skip
+    for column, value in zip(EQUAL, values, strict=True):
         if value is not None:
             where.add(f"{column} = :{column}", **{column: value})
-    for name, value, operator in (
+    for name, value, compared in (
         ("created_after", filters.created_after_us, ">"),
         ("created_before", filters.created_before_us, "<"),
         ("start", filters.start_us, ">="),
         ("end", filters.end_us, "<="),
     ):
         if value is not None:
-            where.add(f"created_us {operator} :{name}", **{name: value})
+            where.add(f"created_us {compared} :{name}", **{name: value})
     return where
 
 
@@ -132,23 +143,45 @@ def moving(filters: Filters) -> Where:
     if filters.stop_reason is not None:
         where.add("stop_reason = :stop_reason", stop_reason=filters.stop_reason)
     if filters.duration is not None:
-        operator, value = filters.duration
-        where.add(f"duration_ns {_OPERATORS[operator]} :duration", duration=value)
+        compared, value = filters.duration
+        where.add(f"duration_ns {_OPERATORS[compared]} :duration", duration=value)
     return where
 
 
-def within(filters: Filters) -> Where:
-    """Return the conditions on what happened within runs: how many steps, which tools."""
+def within(filters: Filters, at: AsOf | None = None) -> Where:
+    """Return the conditions on what happened within runs: how many steps, which tools.
+
+    As of a point they bind ``:as_of``; a time is compared with the events' own, which a clock that jumped back may have
+    told too early (``within_matches``).
+    """
     where = Where()
     if filters.step_count is not None:
-        operator, value = filters.step_count
-        counted = "SELECT count(*) FROM steps WHERE steps.run_id = runs.id"
-        where.add(f"({counted}) {_OPERATORS[operator]} :step_count", step_count=value)
+        compared, value = filters.step_count
+        by_then = "" if at is None else f" AND steps.{'position' if at.time_us is None else 'began_us'} <= :as_of"
+        counted = f"SELECT count(*) FROM steps WHERE steps.run_id = runs.id{by_then}"
+        where.add(f"({counted}) {_OPERATORS[compared]} :step_count", step_count=value)
     if filters.tools is not None:
         named = Where()
         named.one_of("tool", filters.tools, "tool")
+        if at is not None:
+            named.add(f"{'position' if at.time_us is None else 'time_us'} <= :as_of")
         where.add(f"id IN (SELECT run_id FROM tools WHERE {named})", **named.parameters)
     return where
+
+
+def within_matches(filters: Filters, events: Iterable[Recorded]) -> bool:
+    """Tell in Python what ``within`` tells in SQL, for the events of a run up to some point."""
+    steps: set[str] = set()
+    tools: set[str] = set()
+    for event in events:
+        fact = upcast.fact(event) if event.type == "run.step" else None
+        if isinstance(fact, Step):
+            steps.add(fact.id)
+        elif event.type == "run.message":
+            tools.update(called_by(event))
+    if filters.tools is not None and tools.isdisjoint(filters.tools):
+        return False
+    return filters.step_count is None or _compare(len(steps), *filters.step_count)
 
 
 def wanted_statuses(filters: Filters) -> tuple[str, ...] | None:
@@ -171,37 +204,22 @@ def moving_matches(filters: Filters, state: State) -> bool:
     return filters.duration is None or _compare(state.duration_ns, *filters.duration)
 
 
-def _compare(value: int | None, operator: str, bound: int) -> bool:
+def _compare(value: int | None, compared: str, bound: int) -> bool:
     if value is None:
         return False
-    return {"eq": value == bound, "gt": value > bound, "lt": value < bound}[operator]
+    return bool(_COMPARE[compared](value, bound))
 
 
 def conditions(query: Query) -> Where:
-    """Return all conditions of a list as of now or of the query's point, cursors apart.
-
-    As of a point, rows that changed since pass when their status then fits; what else moved must be checked on
-    their state folded to that point (``moving_matches``).
-    """
+    """Return all conditions of a list as of now, cursors apart."""
     where = fixed(query.filters)
+    where.add("deleted_us IS NULL AND erased_position IS NULL")
     statuses = wanted_statuses(query.filters)
-    move = moving(query.filters)
-    if query.as_of is None:
-        where.add("deleted_us IS NULL AND erased_position IS NULL")
-        if statuses is not None:
-            where.one_of("status", statuses, "status")
-        for condition in move.conditions:
-            where.add(condition)
-    else:
-        where.add(f"{existed(query.as_of)} AND erased_position IS NULL", as_of=query.as_of.value)
-        if statuses is not None:
-            where.one_of(status_at(query.as_of), statuses, "status")
-        if move.conditions:
-            where.add(f"(({move}) OR NOT {unchanged_since(query.as_of)})")
-    where.parameters.update(move.parameters)
-    inner = within(query.filters)
-    where.conditions += inner.conditions
-    where.parameters.update(inner.parameters)
+    if statuses is not None:
+        where.one_of("status", statuses, "status")
+    for part in (moving(query.filters), within(query.filters)):
+        where.conditions += part.conditions
+        where.parameters.update(part.parameters)
     return where
 
 

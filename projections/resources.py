@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from ledger.events import CALLBACK_TYPES, QUIET, TYPES, Recorded
-from ledger.state import State, evolve, fact_of
-from ledger.times import from_text
+from ledger.state import MOVED, State, evolve, fact_of
+from ledger.times import TIME_MIN_US, from_text
+from projections.living import OPEN, SPAN_OF
 from projections.projection import Memory
 from projections.query import IN_MAX
 
@@ -21,12 +22,17 @@ STATES_MAX = 50_000
 
 STATE_COLUMNS = State.__struct_fields__[: State.__struct_fields__.index("ttft_ns")]
 """The first fields of ``State`` are columns, in its order; the others are read back from the wire bytes."""
-COLUMNS = (*STATE_COLUMNS, "source_id", "expires_us", "wire")
+COLUMNS = (*STATE_COLUMNS, "source_id", "expires_us", "span_us", "span_position", "wire")
+NEWEST = "newest_us"
+"""One more column, which no later event changes: the latest ``created_us`` of a row and all that stand before it."""
 _WIDTH = len(STATE_COLUMNS)
+_US, _POSITIONS = SPAN_OF["us"], SPAN_OF["position"]
 _TEXT = {
     "id", "kind", "user_id", "status", "project_id", "agent_id", "conversation_id", "base_template_id", "batch_id",
     "stop_reason", "source_id", "created_by", "updated_by",
 }  # fmt: skip
+IS_MOVED = f"marks & {MOVED}"
+"""The condition on rows whose agent or source changed, which few do."""
 _INDEXES = (
     ("id", "(id)", ""),
     ("created", "(created_us, id)", ""),
@@ -35,6 +41,9 @@ _INDEXES = (
     ("agent", "(agent_id, created_us, id)", "agent_id IS NOT NULL"),
     ("source", "(source_id, created_us, id)", "source_id IS NOT NULL"),
     ("expires", "(expires_us)", "expires_us IS NOT NULL"),
+    ("span_us", "(span_us, created_us)", ""),
+    ("span_position", "(span_position)", ""),  # which is followed by the key, the position of creation
+    ("moved", "(created_us, id)", IS_MOVED),
 )
 
 Render = Callable[[State], bytes]
@@ -56,7 +65,7 @@ class ResourceProjection:
 
     def create(self, db: Any, table: str) -> None:
         """See ``Projection.create``."""
-        columns = ", ".join(_declaration(name) for name in COLUMNS)
+        columns = ", ".join(_declaration(name) for name in (*COLUMNS, NEWEST))
         db.execute(f"CREATE TABLE {table} ({columns}) STRICT")
 
     def index(self, db: Any, table: str, generation: str) -> None:
@@ -126,25 +135,42 @@ class ResourceProjection:
 
     def _write(self, db: Any, table: str, created: dict[str, State], changed: dict[str, State]) -> None:
         if created:
-            marks = ",".join("?" * len(COLUMNS))
-            db.executemany(f"INSERT INTO {table} VALUES ({marks})", [self._row(state) for state in created.values()])
+            marks = ",".join("?" * (len(COLUMNS) + 1))
+            last = db.execute(f"SELECT {NEWEST} FROM {table} ORDER BY created_position DESC LIMIT 1").fetchone()
+            newest_us = last[0] if last else TIME_MIN_US
+            rows = []
+            for state in created.values():
+                newest_us = max(newest_us, state.created_us)
+                rows.append(self._row(state, newest_us))
+            db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
         if changed:
             sets = ", ".join(f"{name} = ?{number}" for number, name in enumerate(COLUMNS, 1) if number > 1)
             rows = [self._row(state) for state in changed.values()]
             db.executemany(f"UPDATE {table} SET {sets} WHERE created_position = ?1", rows)
 
-    def _row(self, state: State) -> tuple[Any, ...]:
+    def _row(self, state: State, *more: Any) -> tuple[Any, ...]:
         source = state.metadata.get("source_id") if state.metadata else None
         expires_us = None if state.timeout_s is None or state.deleted_us is not None else state.deadline_us
-        last = (source if isinstance(source, str) else None, expires_us, self.render(state))
+        last = (source if isinstance(source, str) else None, expires_us, *_spans(state), self.render(state), *more)
         return msgspec.structs.astuple(state)[:_WIDTH] + last
+
+
+def _spans(state: State) -> tuple[int, int]:
+    """Return the classes of how long a life was seen in lists as no ended one, in microseconds and in positions."""
+    ended_us, ended_position = state.ended_us, state.ended_position
+    if ended_us is None or ended_position is None:
+        ended_us, ended_position = state.deleted_us, state.deleted_position
+    if ended_us is None or ended_position is None:
+        return OPEN, OPEN
+    lasted_us, lasted = ended_us - state.created_us, ended_position - state.created_position
+    return _US[lasted_us.bit_length()], _POSITIONS[lasted.bit_length()]
 
 
 def _note(db: Any, table: str, states: Sequence[State]) -> None:
     """Write what steps and messages move of their run; its wire bytes stay."""
     if states:
-        rows = [(state.version, state.effective_us, state.created_position) for state in states]
-        db.executemany(f"UPDATE {table} SET version = ?, effective_us = ? WHERE created_position = ?", rows)
+        rows = [(state.version, state.effective_us, state.marks, state.created_position) for state in states]
+        db.executemany(f"UPDATE {table} SET version = ?, effective_us = ?, marks = ? WHERE created_position = ?", rows)
 
 
 class _Wire(msgspec.Struct):
@@ -180,8 +206,8 @@ def _declaration(name: str) -> str:
         return "created_position INTEGER PRIMARY KEY"  # rows stand in the order of creation, as lists read them
     if name == "wire":
         return "wire BLOB NOT NULL"
-    if name == "usage":
-        return "usage BLOB"
+    if name in ("usage", "undo"):
+        return f"{name} BLOB"
     if name == "timeout_s":
         return "timeout_s REAL"
     return f"{name} {'TEXT' if name in _TEXT else 'INTEGER'}"

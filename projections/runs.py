@@ -66,7 +66,7 @@ def render(state: State) -> bytes:
 RUNS = ResourceProjection(
     "runs",
     "run",
-    3,
+    4,
     render,
     (
         ("conversation", "(conversation_id, created_us, id)", "conversation_id IS NOT NULL"),

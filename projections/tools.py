@@ -13,10 +13,13 @@ from projections.projection import Memory, Within
 
 
 class ToolsProjection(Within):
-    """Folds the calls in ``run.message`` into one row for each run and tool; ``place``: which call of its message."""
+    """Folds the calls in ``run.message`` into one row for each run and tool, with the message of the first call.
+
+    ``place``: which call of its message. ``time_us``: of the event.
+    """
 
     name = "tools"
-    version = 2
+    version = 3
     types = frozenset({"run.message", "run.erased"})
     place, subject = "position", "run_id"
 
@@ -24,7 +27,7 @@ class ToolsProjection(Within):
         """See ``Projection.create``; the key finds tools again while a rebuild has no indexes yet."""
         db.execute(
             f"CREATE TABLE {table} (tool TEXT NOT NULL, run_id TEXT NOT NULL, position INTEGER NOT NULL, "
-            "place INTEGER NOT NULL, PRIMARY KEY (tool, run_id)) STRICT, WITHOUT ROWID"
+            "place INTEGER NOT NULL, time_us INTEGER NOT NULL, PRIMARY KEY (tool, run_id)) STRICT, WITHOUT ROWID"
         )
 
     def index(self, db: Any, table: str, generation: str) -> None:
@@ -41,14 +44,16 @@ class ToolsProjection(Within):
     ) -> list[str]:
         """See ``Projection.apply``."""
         rows = [
-            (tool, event.stream, event.position, place) for event in events for place, tool in enumerate(_tools(event))
+            (tool, event.stream, event.position, place, event.time)
+            for event in events
+            for place, tool in enumerate(called_by(event))
         ]
         if rows:
-            db.executemany(f"INSERT OR IGNORE INTO {table} VALUES (?, ?, ?, ?)", rows)
+            db.executemany(f"INSERT OR IGNORE INTO {table} VALUES (?, ?, ?, ?, ?)", rows)
         if births is None:
             erased = [(event.stream,) for event in events if event.type == "run.erased"]
             db.executemany(f"DELETE FROM {table} WHERE run_id = ?", erased)
-        return [run_id for _, run_id, _, _ in rows]
+        return [run_id for _, run_id, *_ in rows]
 
 
 class _Calls(msgspec.Struct):
@@ -61,7 +66,8 @@ class _Calls(msgspec.Struct):
 _calls_of = msgspec.json.Decoder(_Calls).decode
 
 
-def _tools(event: Recorded) -> list[str]:
+def called_by(event: Recorded) -> list[str]:
+    """Return the names of the tools that a ``run.message`` calls."""
     if event.data is None or b'"tool_call"' not in event.data:
         return []
     fact = upcast.fact(event)

@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from ledger import engine as sqlite
-from ledger import state as states
 from ledger.errors import BadRequest, Unavailable
-from ledger.events import Recorded
 from ledger.state import State
 from projections import query as sql
 from projections.engine import PROJECTIONS
 from projections.history import AsOf
+from projections.past import Past, StreamsOf
 from projections.query import Cursor, Query
 from projections.resources import COLUMNS, Render, ResourceProjection, state_of
 
@@ -36,8 +35,6 @@ ROWS_MAX = 50_000
 PAGES_SIZE_MAX = 64 * 1024 * 1024
 """Bytes of list pages kept in memory."""
 
-CHUNK_MAX = 2000
-"""Rows read in one step of a list as of a point in history."""
 READ_INTERVAL_S = 0.005
 """How old what is kept may be when another process writes the views; this process's own changes show at once."""
 
@@ -63,12 +60,10 @@ class Page(NamedTuple):
     more: bool
 
 
-_ID, _WIRE = COLUMNS.index("id"), COLUMNS.index("wire")
-_CHANGED = {"us": COLUMNS.index("changed_us"), "position": COLUMNS.index("changed_position")}
+_ID = COLUMNS.index("id")
 _ROW = "SELECT wire, etag, user_id, project_id, deleted_us IS NOT NULL, kind, erased_position FROM {} WHERE id = ?"
 VISIBLE = "runs.deleted_us IS NULL AND runs.erased_position IS NULL"
 """The condition on runs that what happened within them can be seen."""
-StreamsOf = Callable[[Sequence[str]], Awaitable[dict[str, list[Recorded]]]]
 
 
 class Views:
@@ -76,7 +71,6 @@ class Views:
 
     def __init__(self, path: Path, streams_of: StreamsOf) -> None:
         self._path = path
-        self._streams_of = streams_of
         self._single = _open(path)
         self._quick = _open(path)
         self._looks = 0
@@ -92,11 +86,12 @@ class Views:
         self.is_told: Callable[[], bool] = lambda: False
         """Whether ``forget`` will be called for what is being written now, so that a change of the file is no news."""
         self._clock = asyncio.get_running_loop().time
-        self._renders: dict[str, Render] = {
+        renders = {
             projection.name: projection.render
             for projection in PROJECTIONS
             if isinstance(projection, ResourceProjection)
         }
+        self._past = Past(self.read, streams_of, renders)
 
     async def open(self) -> None:
         """Open the connection for long reads."""
@@ -216,25 +211,30 @@ class Views:
 
         Raises ``BadRequest`` for a cursor of an unknown id, or of one that the filters' user may not see.
         """
-        where = sql.conditions(query)
-        if query.filters.duration_percentile is not None:
-            await self._add_percentile(query, where)
-        cursors = [await self._cursor(query, id) for id in (query.after, query.before)]
-        sql.bounds(query, where, *cursors)
-        if query.as_of is None and render is None:
-            page = await self._stored(query, where)
+        at = query.as_of
+        after, before = [await self._cursor(query, id) for id in (query.after, query.before)]
+        if at is not None:
+            page = await self._past_in_time(query, at, after, before, render)
         else:
-            page = await self._folded_in_time(query, where, render)
+            where = sql.conditions(query)
+            if query.filters.duration_percentile is not None:
+                await self._add_percentile(query, where)
+            sql.bounds(query, where, after, before)
+            page = await (self._shaped(query, where, render) if render else self._stored(query, where))
         rows, more = page[: query.limit], len(page) > query.limit
         if query.backwards:
             rows.reverse()
         wires = [wire for _, wire in rows]
         return Page(wires, rows[0][0] if rows else None, rows[-1][0] if rows else None, more)
 
-    async def _folded_in_time(self, query: Query, where: sql.Where, render: Render | None) -> list[tuple[str, bytes]]:
+    async def _past_in_time(
+        self, query: Query, at: AsOf, after: Cursor | None, before: Cursor | None, render: Render | None
+    ) -> list[tuple[str, bytes]]:
+        if query.filters.duration_percentile is not None:
+            raise BadRequest(reason="duration_percentile cannot be combined with as_of.")
         try:
             async with asyncio.timeout(DEADLINE_S):
-                return await self._folded(query, where, render)
+                return await self._past.page(query, at, after, before, render)
         except TimeoutError:
             raise Unavailable(reason=f"the query took longer than {DEADLINE_S:g} s; ask for less") from None
 
@@ -248,41 +248,11 @@ class Views:
         text = f"SELECT id, wire FROM {query.table} WHERE {where} ORDER BY {sql.order(query)} LIMIT :limit"
         return await self.read(text, {**where.parameters, "limit": query.limit + 1})
 
-    async def _folded(self, query: Query, where: sql.Where, render: Render | None) -> list[tuple[str, bytes]]:
-        """Read rows from the cursor outwards; what changed since the query's point is folded from the log to it."""
-        found: list[tuple[str, bytes]] = []
-        names = ", ".join(COLUMNS)
-        chunk = query.limit + 1
-        last: Cursor | None = None
-        while len(found) <= query.limit:
-            part = sql.Where()
-            part.conditions, part.parameters = [*where.conditions], {**where.parameters, "limit": chunk}
-            if last is not None:
-                sign = "<" if query.descending != query.backwards else ">"
-                part.add(f"({query.sort}, id) {sign} (:last, :last_id)", last=last.value, last_id=last.id)
-            select = f"SELECT {names}, {query.sort} FROM {query.table}"
-            rows = await self.read(f"{select} WHERE {part} ORDER BY {sql.order(query)} LIMIT :limit", part.parameters)
-            found.extend(await self._as_of(query, rows, render))
-            if len(rows) < chunk:
-                break
-            last = Cursor(rows[-1][-1], rows[-1][_ID])
-            chunk = min(chunk * 2, CHUNK_MAX)
-        return found[: query.limit + 1]
-
-    async def _as_of(self, query: Query, rows: list[Any], render: Render | None) -> list[tuple[str, bytes]]:
-        at = query.as_of
-        changed = [row[_ID] for row in rows if at is not None and row[_CHANGED[at.suffix]] > at.value]
-        streams = await self._streams_of(changed) if changed else {}
-        found: list[tuple[str, bytes]] = []
-        for row in rows:
-            events = streams.get(row[_ID])
-            if events is None or at is None:
-                found.append((row[_ID], render(state_of(row[:-1])) if render else row[_WIRE]))
-                continue
-            state = fold_as_of(events, at)
-            if state is not None and sql.moving_matches(query.filters, state):
-                found.append((state.id, (render or self._renders[query.table])(state)))
-        return found
+    async def _shaped(self, query: Query, where: sql.Where, render: Render) -> list[tuple[str, bytes]]:
+        """Return what ``_stored`` returns, in another shape than the stored one."""
+        text = f"SELECT {', '.join(COLUMNS)} FROM {query.table} WHERE {where} ORDER BY {sql.order(query)} LIMIT :limit"
+        rows = await self.read(text, {**where.parameters, "limit": query.limit + 1})
+        return [(row[_ID], render(state_of(row))) for row in rows]
 
     async def _cursor(self, query: Query, id: str | None) -> Cursor | None:
         if id is None:
@@ -296,8 +266,6 @@ class Views:
 
     async def _add_percentile(self, query: Query, where: sql.Where) -> None:
         """Keep rows that took at least as long as the percentile of all rows that match the other filters."""
-        if query.as_of is not None:
-            raise BadRequest(reason="duration_percentile cannot be combined with as_of.")
         count = f"SELECT count(*) FROM {query.table} WHERE {where} AND duration_ns IS NOT NULL"
         total = (await self.read(count, where.parameters))[0][0]
         rank = max(0, -(-total * (query.filters.duration_percentile or 0) // 100) - 1)
@@ -330,12 +298,6 @@ class _Patience:
             return rows
         finally:
             db.set_progress_handler(None, 0)
-
-
-def fold_as_of(events: Sequence[Recorded], at: AsOf) -> State | None:
-    """Fold a stream to a point in history; None when it did not exist then or was deleted."""
-    state = states.as_of(events, position=at.position, time_us=at.time_us)
-    return None if state is None or state.deleted_us is not None else state
 
 
 _TABLES = {"job": "jobs", "run": "runs", "batch": "batches"}

@@ -119,8 +119,6 @@ async def _query(exchange: Exchange, listing: Listing) -> Query:
         await check_as_of(exchange, query.as_of)
         if query.by_duration:
             raise BadRequest(reason="order_by=duration cannot be combined with as_of: durations were others then.")
-        if query.filters.looks_within:
-            raise BadRequest(reason="step_count and tools_used cannot be combined with as_of.")
     bound, asked = exchange.caller.project_id, query.filters.project_id
     if bound is not None and asked not in (None, bound):
         raise NotFound(what="project", id=asked)

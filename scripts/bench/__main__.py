@@ -14,6 +14,7 @@ from rich.console import Console
 from scripts.bench import (
     append_many,
     append_one,
+    as_of,
     deliver,
     import_swf,
     lists,
@@ -34,6 +35,7 @@ from scripts.bench.workplace import Workplace
 BENCHES: dict[str, ModuleType] = {
     "retrieve": retrieve,
     "lists": lists,
+    "as-of": as_of,
     "within": within,
     "append-many": append_many,
     "append-one": append_one,
@@ -54,7 +56,7 @@ BENCHES: dict[str, ModuleType] = {
 def main(only: tuple[str, ...], size: str, target: Path | None) -> None:
     """Measure Job Ledger beside plain baselines, each pair in turns, and tell the ratios.
 
-    small: shows in under a minute that every bench runs; its ratios mean little. full: about 13 minutes. huge: adds
+    small: shows in under a minute that every bench runs; its ratios mean little. full: about 19 minutes. huge: adds
     1e7.
     """
     console = Console(stderr=True)

@@ -47,6 +47,9 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     hostile: int
     """Callbacks to good receivers beside hostile ones in one round."""
     hostile_rounds: int
+    as_of_runs: int
+    """Runs of the log whose lists are read as of points in its history."""
+    as_of_rounds: int
 
 
 SCALES = {
@@ -56,6 +59,7 @@ SCALES = {
         proved=(1_000, 20_000),
         clients=50, chunks=40, stream_rounds=1, owed=100,
         deliveries=100, delivery_rounds=1, hostile=18, hostile_rounds=1,
+        as_of_runs=20_000, as_of_rounds=1,
     ),
     "full": Scale(
         load_s=1.0, load_rounds=5, events=(100_000, 1_000_000), served=1_000_000, ids=5000, cursors=20_000,
@@ -63,6 +67,7 @@ SCALES = {
         import_rounds=2, fold_rounds=2,
         proved=(100_000, 5_000_000), clients=1000, chunks=400, stream_rounds=4, owed=10_000,
         deliveries=10_000, delivery_rounds=3, hostile=900, hostile_rounds=3,
+        as_of_runs=1_000_000, as_of_rounds=3,
     ),
     "huge": Scale(
         load_s=2.0, load_rounds=9, events=(100_000, 1_000_000, 10_000_000), served=1_000_000, ids=5000, cursors=20_000,
@@ -70,5 +75,6 @@ SCALES = {
         import_rounds=3, fold_rounds=3,
         proved=(100_000, 5_000_000), clients=1000, chunks=1000, stream_rounds=5, owed=10_000,
         deliveries=10_000, delivery_rounds=3, hostile=900, hostile_rounds=3,
+        as_of_runs=1_000_000, as_of_rounds=3,
     ),
 }  # fmt: skip

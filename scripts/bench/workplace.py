@@ -111,7 +111,7 @@ async def _generate(path: Path, events: int) -> Log:
         for history in _histories(log):
             drafts += history
             if len(drafts) >= APPEND or made + len(drafts) >= events:
-                await ledger.submit(_append(drafts))
+                await ledger.submit(append(drafts))
                 made += len(drafts)
                 drafts = []
             if made >= events:
@@ -120,7 +120,9 @@ async def _generate(path: Path, events: int) -> Log:
     return msgspec.structs.replace(log, token=token)
 
 
-def _append(drafts: list[Draft]) -> Work:
+def append(drafts: list[Draft]) -> Work:
+    """Return the work that appends generated events as they are."""
+
     def work(session: Session) -> None:
         session.append(drafts)
 

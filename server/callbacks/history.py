@@ -17,7 +17,7 @@ from ledger.store import Store
 from ledger.times import to_text
 from projections.history import AsOf
 from projections.outbox import given_up
-from projections.views import fold_as_of
+from projections.past import fold_as_of
 from server.callbacks.signing import webhook_id
 
 SHOWN_MAX: Final = 100

@@ -16,7 +16,7 @@ from ledger.state import State, evolve
 from ledger.times import to_text
 from projections import jobs, runs
 from projections.history import AsOf
-from projections.views import fold_as_of
+from projections.past import fold_as_of
 from server.cli.options import at_option, clean, db_option, json_option, out, point, reading, run, say_json, table
 
 

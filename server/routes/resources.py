@@ -15,9 +15,10 @@ from ledger.decider import Command, Create, Delete
 from ledger.errors import Erased, NotFound
 from ledger.state import State
 from projections.history import AsOf
+from projections.past import fold_as_of
 from projections.progress import with_progress
 from projections.resources import Render
-from projections.views import Row, fold_as_of
+from projections.views import Row
 from server.exchange import JSON, Exchange, state_of
 from server.listing import LIMIT_DEFAULT, LIMIT_MAX, check_as_of
 from server.params import Params

@@ -16,7 +16,7 @@ from projections import resources
 from projections.engine import PROJECTIONS, Engine
 from projections.history import AsOf
 from projections.query import Query
-from projections.resources import COLUMNS, STATE_COLUMNS, ResourceProjection
+from projections.resources import COLUMNS, NEWEST, STATE_COLUMNS, ResourceProjection
 from projections.views import Views
 from tests.projections.random_histories import History, shares
 
@@ -83,7 +83,9 @@ async def folded_rows(ledger, projection):
     """The rows that the log as of its head must have."""
     streams = await streams_of(ledger, projection.kind)
     folded = [state.as_of(events, position=ledger.size) for events in streams.values()]
-    return [row_of(projection, each) for each in sorted(folded, key=lambda each: each.created_position)]
+    ordered = sorted(folded, key=lambda each: each.created_position)
+    newest = itertools.accumulate((each.created_us for each in ordered), max)
+    return [row_of(projection, each) | {NEWEST: newest_us} for each, newest_us in zip(ordered, newest, strict=True)]
 
 
 def row_of(projection, folded):
@@ -92,9 +94,17 @@ def row_of(projection, folded):
     named = dict(zip(STATE_COLUMNS, msgspec.structs.astuple(folded), strict=False))
     if named["background"] is not None:
         named["background"] = int(named["background"])
+
+    def span(unit):
+        end = named[f"ended_{unit}"] if named[f"ended_{unit}"] is not None else named[f"deleted_{unit}"]
+        bits = 62 if end is None else (end - named[f"created_{unit}"]).bit_length()
+        return 62 if bits > {"us": 46, "position": 38}[unit] else max({"us": 16, "position": 8}[unit], bits)
+
     return named | {
         "source_id": source if isinstance(source, str) else None,
         "expires_us": None if folded.deleted_us is not None else folded.deadline_us,
+        "span_us": span("us"),
+        "span_position": span("position"),
         "wire": projection.render(folded),
     }
 
@@ -230,4 +240,4 @@ async def test_as_of_a_point_every_stream_folds_as_the_log_itself_says(projectio
 
 
 def test_every_column_of_a_row_is_compared():
-    assert set(COLUMNS) == {*STATE_COLUMNS, "source_id", "expires_us", "wire"}
+    assert set(COLUMNS) == {*STATE_COLUMNS, "source_id", "expires_us", "span_us", "span_position", "wire"}

@@ -5,7 +5,7 @@ import random
 import msgspec
 import pytest
 
-from ledger import Ledger, messages, state
+from ledger import Ledger, messages, state, undo
 from ledger.errors import LedgerError
 from ledger.events import QUIET
 from ledger.times import to_text
@@ -41,6 +41,10 @@ async def live(ledger, seed):
             assert event[0] not in QUIET, error  # noqa: PT017 - what else is refused does not matter here
 
 
+def old_values(folded):
+    return [entry.old for entry in undo.entries(folded.undo or b"[]")]
+
+
 @pytest.mark.parametrize("seed", range(30))
 async def test_quiet_events_move_nothing_of_a_run_but_its_version_and_effective_time(seed):
     async with Ledger.in_memory(clock=Clock()) as ledger:
@@ -54,14 +58,17 @@ async def test_quiet_events_move_nothing_of_a_run_but_its_version_and_effective_
         after = state.as_of(events, position=event.position)
         assert runs.render(after) == runs.render(before)
         changed = {name for name in before.__struct_fields__ if getattr(before, name) != getattr(after, name)}
-        assert changed <= {"version", "effective_us"}
+        assert changed <= {"version", "effective_us", "marks"}
+        assert after.marks | state.JUMPED == before.marks | state.JUMPED
         assert after.effective_us == max(before.effective_us, event.time)
         assert (after.version, after.etag) == (event.version, before.etag)
     # and all of them together: the same life without them differs in nothing but places and later times
     loud = [event for event in events if event.type not in QUIET]
     with_all, without = state.fold(events), state.fold(loud)
-    for name in set(with_all.__struct_fields__) - MOVED - TIMES - {"etag"}:
+    for name in set(with_all.__struct_fields__) - MOVED - TIMES - {"etag", "marks", "undo"}:
         assert getattr(with_all, name) == getattr(without, name), name
+    assert with_all.marks | state.JUMPED == without.marks | state.JUMPED
+    assert old_values(with_all) == old_values(without)
     assert with_all.etag == loud[-1].version
     assert with_all.effective_us >= without.effective_us
 

@@ -1,0 +1,126 @@
+"""Lists as of a point in history: which rows a page has, and what each of them was then.
+
+What a row was then is taken back from its wire where the row tells what came later, else folded from the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from itertools import accumulate
+from operator import itemgetter
+from typing import Any
+
+import msgspec
+
+from ledger import state as states
+from ledger.events import Recorded
+from ledger.state import State
+from projections import query as sql
+from projections.history import AsOf
+from projections.living import counted, window
+from projections.query import Cursor, Query
+from projections.resources import NEWEST, Render, state_of
+from projections.search import CREATED, HOW, ID, LIVING_MAX, WIDTH, WIRE, Search
+from projections.takeback import FOLDED, SAME, taken_back
+
+CHUNK_MAX = 2000
+"""Rows read in one step."""
+SPARE = 1.8
+"""How many times as many rows as wanted are looked at first: some had ended, some are filtered out."""
+Read = Callable[[str, dict[str, Any]], Awaitable[list[Any]]]
+StreamsOf = Callable[[Sequence[str]], Awaitable[dict[str, list[Recorded]]]]
+
+
+class Past:
+    """Reads lists as of points in history. ``read`` asks the views, ``streams_of`` the log."""
+
+    def __init__(self, read: Read, streams_of: StreamsOf, renders: dict[str, Render]) -> None:
+        self._read = read
+        self._streams_of = streams_of
+        self._renders = renders
+
+    async def page(
+        self, query: Query, at: AsOf, after: Cursor | None, before: Cursor | None, render: Render | None
+    ) -> list[tuple[str, bytes]]:
+        """Return ids and wires of a page's rows and one more, from its cursor outwards.
+
+        ``render``: another shape than the stored one.
+        """
+        search = Search(query, at, after, before)
+        if search.is_vain:
+            return []
+        if search.living:
+            await self._look_at_living(search)
+        if at.position is not None and not search.sees_only_living:
+            newest_us = await self._newest_us(query.table, at.position)
+            if newest_us is None:
+                return []
+            search.begin_at(newest_us)
+        found: list[tuple[str, bytes]] = []
+        chunk = query.limit + 1
+        while len(found) <= query.limit:
+            rows = await self._read(*search.text(chunk, shaped=render is not None))
+            if len(rows) < chunk and search.narrowed:
+                search.widen()
+                continue
+            rows.sort(key=itemgetter(CREATED, ID), reverse=search.falls)
+            del rows[chunk:]
+            found.extend(await self._then(search, rows, render))
+            if len(rows) < chunk:
+                break
+            search.go_on(Cursor(rows[-1][CREATED], rows[-1][ID]))
+            chunk = min(chunk * 2, CHUNK_MAX)
+        return found[: query.limit + 1]
+
+    async def _newest_us(self, table: str, position: int) -> int | None:
+        """Return the latest time of creation of all rows that the ledger knew at a position."""
+        text = f"SELECT {NEWEST} FROM {table} WHERE created_position <= :as_of ORDER BY created_position DESC LIMIT 1"
+        rows = await self._read(text, {"as_of": position})
+        return rows[0][0] if rows else None
+
+    async def _look_at_living(self, search: Search) -> None:
+        """Tell the search whether few were alive, and where the newest of them began that fill a page."""
+        at, table = search.at, search.query.table
+        counts = msgspec.json.decode((await self._read(counted(at, table), search.points))[0][0], type=list[int])
+        search.few_live = sum(counts) < LIVING_MAX
+        since = window(at, counts, int(SPARE * (search.query.limit + 1))) if search.may_narrow else None
+        if since is not None:
+            search.narrow(since, since if at.position is None else await self._newest_us(table, since))
+
+    async def _then(self, search: Search, rows: list[Any], render: Render | None) -> list[tuple[str, bytes]]:
+        query = search.query
+        folded = [row[ID] for row in rows if row[HOW] == FOLDED]
+        streams = await self._streams_of(folded) if folded else {}
+        found: list[tuple[str, bytes]] = []
+        for row in rows:
+            id, how = row[ID], row[HOW]
+            if how == FOLDED:
+                state = fold_as_of(streams.get(id, ()), search.at)
+                if state is not None and self._matches(search, state, streams[id]):
+                    found.append((id, (render or self._renders[query.table])(state)))
+                continue
+            wire = render(state_of(row[WIDTH:])) if render else row[WIRE]
+            found.append((id, wire if how == SAME else taken_back(search.at, wire, *row[HOW:WIDTH])))
+        return found
+
+    @staticmethod
+    def _matches(search: Search, state: State, events: Sequence[Recorded]) -> bool:
+        filters = search.query.filters
+        if not sql.moving_matches(filters, state):
+            return False
+        return not filters.looks_within or sql.within_matches(filters, known_at(events, search.at))
+
+
+def known_at(events: Sequence[Recorded], at: AsOf) -> Iterator[Recorded]:
+    """Yield those of a stream's events that the ledger knew at a position, or that had taken effect by a time."""
+    effective_us = accumulate((event.time for event in events), max)
+    for event, time_us in zip(events, effective_us, strict=True):
+        if (event.position if at.time_us is None else time_us) > at.value:
+            return
+        yield event
+
+
+def fold_as_of(events: Sequence[Recorded], at: AsOf) -> State | None:
+    """Fold a stream to a point in history; None when it did not exist then or was deleted."""
+    state = states.as_of(events, position=at.position, time_us=at.time_us)
+    return None if state is None or state.deleted_us is not None else state
