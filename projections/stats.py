@@ -1,8 +1,8 @@
 """Counts of jobs, runs and batches by status and stop reason, as of any point, from the files alone (``overlay``).
 
-Status columns tell the status then. A stop reason has no times of its own: of the rows that have one and changed since,
-which are those that lived then or had just ended, it is folded from the log. What was deleted by then or erased at any
-time is not counted, as lists do not show it.
+Status columns tell the status then. A stop reason comes with the end; where another event told one, which few do, what
+it was then is folded from the log. What was deleted by then or erased at any time is not counted, as lists do not show
+it.
 """
 
 from __future__ import annotations
@@ -14,16 +14,17 @@ from typing import Any, Final
 
 import msgspec
 
+from ledger.state import TWICE
 from ledger.store import Store
 from ledger.transitions import STOP_REASONS, statuses
 from projections import overlay
 from projections.batches import BATCHES
-from projections.history import AsOf, existed, status_at, unchanged_since
+from projections.history import AsOf, existed, status_at
 from projections.jobs import JOBS
 from projections.overlay import Overlay
-from projections.resources import COLUMNS, ResourceProjection
+from projections.past import fold_as_of
+from projections.resources import COLUMNS, NEWEST, ResourceProjection
 from projections.runs import RUNS
-from projections.views import fold_as_of
 
 FOLDED_AT_ONCE: Final = 200
 """Histories that are read at once: those of runs may hold megabytes of messages."""
@@ -59,11 +60,12 @@ async def stats(store: Store, views: Path, at: AsOf) -> Stats:
 
 
 async def _count(at_end: Overlay, projection: ResourceProjection, at: AsOf) -> Counts:
-    source = await at_end.fold(projection, COLUMNS)
+    source = await at_end.fold(projection, (*COLUMNS, NEWEST))
     shown = f"FROM ({source}) WHERE {existed(at)} AND erased_position IS NULL"
-    moved = f"stop_reason IS NOT NULL AND NOT {unchanged_since(at)}"
+    moved = f"marks & {TWICE} AND changed_{at.suffix} > :as_of"
+    reason = f"CASE WHEN ended_{at.suffix} > :as_of THEN NULL ELSE stop_reason END"
     bound = {"as_of": at.value}
-    told = f"SELECT {status_at(at)}, stop_reason, count(*) {shown} AND NOT ({moved}) GROUP BY 1, 2"
+    told = f"SELECT {status_at(at)}, {reason}, count(*) {shown} AND NOT ({moved}) GROUP BY 1, 2"
     found: Counter[tuple[str, str | None]] = Counter()
     for status, stop_reason, count in at_end.db.execute(told, bound):
         found[status, stop_reason] += count

@@ -13,9 +13,9 @@ from projections import overlay
 from projections.engine import Engine
 from projections.history import AsOf
 from projections.jobs import JOBS
+from projections.past import fold_as_of
 from projections.runs import RUNS
 from projections.stats import stats
-from projections.views import fold_as_of
 from tests.projections.random_histories import History
 from tests.projections.test_outbox import cut, garbage, missing, nothing, without_a_checkpoint
 from tests.projections.views_file import change, positions
