@@ -41,7 +41,7 @@ def test_verify_says_that_a_whole_record_is_whole(db):
     verdict = good("verify", "--json", "--db", db).json
     assert len(bytes.fromhex(verdict.pop("root"))) == 32
     assert verdict == {
-        "ok": True, "name": "stories.example", "size": EVENTS, "erased": 0,
+        "ok": True, "size": EVENTS, "erased": 0,
         "checkpoints": 0, "signatures": 0, "signed": 0, "problems": [],
     }  # fmt: skip
     assert good("verify", "--db", db).out.startswith(f"ok: {EVENTS} events")
