@@ -43,9 +43,12 @@ def open_reader(path: Path) -> Any:
     """Open a ledger to read it; nothing is made or written. Raises ``Unreadable``."""
     try:
         return _open(path, immutable=False)
-    except engine.OperationalError:
+    except engine.OperationalError as error:
         # In a folder that cannot be written, WAL mode lacks its shared memory; without a WAL the file is complete.
         wal = path.with_name(f"{path.name}-wal")
+        if path.is_file() and wal.exists() and wal.stat().st_size and not os.access(path.parent, os.W_OK):
+            what = f"its folder cannot be written, as {wal.name} needs it; copy both to a folder of your own"
+            raise Unreadable(path=path, reason=what) from error
         if not path.is_file() or (wal.exists() and wal.stat().st_size):
             raise
         return _open(path, immutable=True)

@@ -1,4 +1,5 @@
--- ledger.db: the log, its tree and its checkpoints (and imports.sql, erasures.sql); nothing here is ever changed but `head`.
+-- ledger.db: the log, its tree and its checkpoints (and imports.sql, erasures.sql); nothing here is ever changed but
+-- `head`, and by an erasure data and salt of its events.
 
 CREATE TABLE ledger (
     one     INTEGER PRIMARY KEY CHECK (one = 1),
@@ -17,9 +18,9 @@ CREATE TABLE events (
     actor       TEXT    NOT NULL,
     key         TEXT,
     correlation TEXT,
-    data        BLOB,              -- compact UTF-8 JSON; null once erased
-    salt        BLOB,              -- 16 random bytes; null once erased
-    digest      TEXT,              -- hex SHA-256(salt + data), kept only when these were erased
+    data        BLOB,              -- compact UTF-8 JSON; zero bytes once erased, null where an export restored that
+    salt        BLOB,              -- 16 random bytes; likewise
+    digest      TEXT,              -- hex SHA-256(salt + data) where an export restored these as erased
     leaf        BLOB    NOT NULL   -- RFC 9162 leaf hash
 ) STRICT;
 CREATE UNIQUE INDEX events_by_stream ON events (stream, version);

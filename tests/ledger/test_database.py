@@ -10,7 +10,7 @@ import pytest
 from ledger import Ledger, archive, database, engine
 from ledger.database import APPLICATION_ID, FORMAT
 from ledger.decider import Change
-from ledger.errors import InvalidInput
+from ledger.errors import InvalidInput, Unreadable
 from ledger.sqlite import SqliteStore
 from ledger.verify import verify
 from tests.ledger.engines import ME, create, log_of, scramble
@@ -141,3 +141,20 @@ async def test_a_name_that_no_checkpoint_can_have_is_refused_and_nothing_is_made
         async with Ledger.open(tmp_path / "ledger.db", name=name):
             pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_log_in_a_folder_that_cannot_be_written_is_told_with_what_to_do(tmp_path, monkeypatch):
+    # Given a log with its write-ahead log beside it, for which SQLite must make a third file
+    path = tmp_path / "ledger.db"
+    path.touch()
+    path.with_name("ledger.db-wal").write_bytes(b"x")
+
+    def refuse(*_, **__):
+        raise engine.OperationalError("unable to open database file")
+
+    monkeypatch.setattr(engine, "connect", refuse)
+    with pytest.raises(engine.OperationalError):
+        database.open_reader(path)
+    monkeypatch.setattr(database.os, "access", lambda *_: False)
+    with pytest.raises(Unreadable, match="copy both to a folder of your own"):
+        database.open_reader(path)
