@@ -109,13 +109,22 @@ def _set_up(connection: Any, path: Path, name: str | None) -> None:
     _check_format(connection, path)
 
 
-def shape(connection: Any) -> dict[str, str]:
-    """Return what a database is made of: the name of each table, index and trigger, and its SQL without comments."""
-    rows = connection.execute("SELECT name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'")
-    return {str(name): " ".join(re.sub(r"--[^\n]*", "", str(sql)).split()) for name, sql in rows}
+Shape = dict[tuple[str, str], str]
+_SQLITES = frozenset({("table", "sqlite_stat1"), ("table", "sqlite_stat4"), ("table", "sqlite_sequence")})
+"""What SQLite itself adds to a database where it is asked to."""
 
 
-def shape_of_format(number: int) -> dict[str, str]:
+def shape(connection: Any) -> Shape:
+    """Return what a database is made of: kind and name of each table, index and trigger, and its bare SQL."""
+    rows = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE NOT (type = 'index' AND sql IS NULL)")
+    return {
+        (str(kind), str(name)): " ".join(re.sub(r"--[^\n]*", "", str(sql)).split())
+        for kind, name, sql in rows
+        if (kind, name) not in _SQLITES
+    }
+
+
+def shape_of_format(number: int) -> Shape:
     """Return the shape of a ledger of a format."""
     connection = engine.library.connect(":memory:")
     try:

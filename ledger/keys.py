@@ -38,14 +38,18 @@ def load(db: Path, name: str) -> Signer:
     """Return the signer of a ledger; the first call makes its key and publishes the public half.
 
     Processes that start at once all get the same. Raises ``Unreadable`` where the files cannot be read or made, and for
-    a key that is none, is another ledger's, or can be read by others.
+    a key that is none, is another ledger's, was replaced by another, or can be read by others.
     """
     path = key_path(db)
     with _named(path):
         if not path.exists():
             private.make(path, _text(Signer.new(name)))
         signer = _parse(private.read(path), name)
-    if published(db)[-1:] != [signer.verifier]:
+    known = published(db)
+    if signer.verifier in known[:-1]:
+        reason = "another key took its place, and this one was put back; begin anew: jobledger checkpoint --new-key"
+        raise Unreadable(path=path, reason=reason)
+    if not known or known[-1] != signer.verifier:
         with _named(path), private.locked(path.parent):
             _publish(db, signer.verifier)
     return signer
@@ -58,8 +62,8 @@ def renew(db: Path, name: str) -> Signer:
         if path.exists():
             _publish(db, _parse(private.read(path), name).verifier)
         signer = Signer.new(name)
-        _publish(db, signer.verifier)  # first: a key that nobody knows must sign nothing
-        private.replace(path, _text(signer))
+        private.replace(path, _text(signer))  # first: whoever loads it publishes it before it signs
+        _publish(db, signer.verifier)
     return signer
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from msgspec.structs import astuple
 
 from ledger.errors import Damaged
-from ledger.events import Recorded
+from ledger.events import QUIET, Recorded
 from ledger.merkle import Frontier
 from ledger.session import Head, Sealed
 from ledger.store import up_to
@@ -34,10 +34,10 @@ _AT = f"SELECT {COLUMNS} FROM events WHERE stream = ? AND version = ?"
 _BY_KEY = f"SELECT {COLUMNS} FROM events WHERE key = ?"
 SCAN = f"SELECT {COLUMNS} FROM events WHERE position > ? ORDER BY position LIMIT ?"
 
-FACTS = (
-    f"SELECT position, stream, version, type, schema, time, 0, actor, NULL, NULL, iif({_IS_KEPT}, data, NULL), NULL "
-    "FROM events WHERE position > ? ORDER BY position LIMIT ?"
-)
+_FACTS = "position, stream, version, type, schema, time, 0, actor, NULL, NULL"
+FACTS = f"SELECT {_FACTS}, iif({_IS_KEPT}, data, NULL), NULL FROM events WHERE position > ? ORDER BY position LIMIT ?"
+_QUIET = ", ".join(f"'{name}'" for name in sorted(QUIET))
+_BARE = f"{_FACTS}, iif(type IN ({_QUIET}), NULL, iif({_IS_KEPT}, data, NULL)), NULL, NULL"
 
 
 class SqlSource:
@@ -91,14 +91,17 @@ def read_head(connection: Any) -> Head:
         raise Damaged(reason=f"its head says what cannot be: {error}") from error
 
 
-def streams_of(connection: Any, ids: list[str], without: Collection[str] = ()) -> dict[str, list[Recorded]]:
-    """Return all events of several streams, in order, but those of the types ``without``."""
+def streams_of(
+    connection: Any, ids: list[str], without: Collection[str] = (), *, bare: bool = False
+) -> dict[str, list[Recorded]]:
+    """Return all events of several streams, in order, but those of the types ``without``; ``bare`` as in the store."""
+    columns = _BARE if bare else COLUMNS
     other = f"AND type NOT IN ({','.join('?' * len(without))}) " if without else ""
     found: dict[str, list[Recorded]] = {}
     for start in range(0, len(ids), IN_MAX):
         part = ids[start : start + IN_MAX]
         marks = ",".join("?" * len(part))
-        sql = f"SELECT {COLUMNS} FROM events WHERE stream IN ({marks}) {other}ORDER BY stream, version"
+        sql = f"SELECT {columns} FROM events WHERE stream IN ({marks}) {other}ORDER BY stream, version"
         for row in connection.execute(sql, [*part, *without]):
             found.setdefault(row[1], []).append(Recorded(*row))
     return found

@@ -68,14 +68,15 @@ def misshapen(connection: Any) -> list[Strange]:
     """
     found, wanted = database.shape(connection), database.shape_of_format(database.format_of(connection))
     told = []
-    for name in sorted(found.keys() | wanted.keys()):
-        is_table = wanted.get(name, "").startswith("CREATE TABLE")
-        if name not in found:
-            told.append(Strange(f"'{name}' is gone from the file: {wanted[name][:80]} …", is_table))
-        elif name not in wanted:
-            told.append(Strange(f"'{name}' is in the file, which no ledger has: {found[name][:80]} …", False))
-        elif found[name] != wanted[name]:
-            told.append(Strange(f"'{name}' in the file is not what a ledger has: {found[name][:80]} …", is_table))
+    for kind, name in sorted(found.keys() | wanted.keys()):
+        is_now, should_be = found.get((kind, name)), wanted.get((kind, name))
+        is_table = should_be is not None and kind == "table"
+        if is_now is None:
+            told.append(Strange(f"the {kind} '{name}' is gone from the file", is_table))
+        elif should_be is None:
+            told.append(Strange(f"the {kind} '{name}' is in the file, which no ledger has: {is_now[:80]} …", False))
+        elif is_now != should_be:
+            told.append(Strange(f"the {kind} '{name}' in the file is not what a ledger has: {is_now[:80]} …", is_table))
     return told
 
 

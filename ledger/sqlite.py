@@ -131,9 +131,11 @@ class SqliteStore:
         asked = (stream, after, bound)
         return await self._read(lambda connection: queries.rows_of(connection, queries.STREAM, asked, size_max))
 
-    async def streams(self, ids: Collection[str], without: Collection[str] = ()) -> dict[str, list[Recorded]]:
+    async def streams(
+        self, ids: Collection[str], without: Collection[str] = (), *, bare: bool = False
+    ) -> dict[str, list[Recorded]]:
         """See ``Store.streams``."""
-        return await self._read(lambda connection: queries.streams_of(connection, list(ids), without))
+        return await self._read(lambda connection: queries.streams_of(connection, list(ids), without, bare=bare))
 
     async def births(self, ids: Collection[str]) -> dict[str, int]:
         """See ``Store.births``."""

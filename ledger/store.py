@@ -57,8 +57,13 @@ class Store(Protocol):
         ``size_max``: end with the event whose data makes it so many bytes; there may be more, whatever ``limit`` says.
         """
 
-    async def streams(self, ids: Collection[str], without: Collection[str] = ()) -> dict[str, list[Recorded]]:
-        """Return all events of several streams, but those of the types ``without``."""
+    async def streams(
+        self, ids: Collection[str], without: Collection[str] = (), *, bare: bool = False
+    ) -> dict[str, list[Recorded]]:
+        """Return all events of several streams, but those of the types ``without``.
+
+        ``bare``: for folding resources: as ``facts`` does, and without the data of steps and messages.
+        """
 
     async def births(self, ids: Collection[str]) -> dict[str, int]:
         """Return the position of the first event of each stream that exists."""
@@ -167,7 +172,9 @@ class MemoryStore:
         found = [event for event in self._log.stream(stream) if event.version > after][:limit]
         return list(up_to(size_max, found))
 
-    async def streams(self, ids: Collection[str], without: Collection[str] = ()) -> dict[str, list[Recorded]]:
+    async def streams(
+        self, ids: Collection[str], without: Collection[str] = (), *, bare: bool = False
+    ) -> dict[str, list[Recorded]]:
         """See ``Store.streams``."""
         found = {id: [event for event in self._log.stream(id) if event.type not in without] for id in ids}
         return {stream: events for stream, events in found.items() if events}

@@ -63,9 +63,10 @@ def _decode(event: Recorded) -> Fact | None:
             return info.decode(event.data)  # type: ignore[no-any-return]
         return _lift(event, info.shape, info.schema)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        where = str(error).partition(" - at ")[2] or "its beginning"  # the rest would quote what it holds
         raise Unreadable(
-            path=f"event {event.position}", reason=f"its data does not fit {event.type}: {error}"
-        ) from error
+            path=f"event {event.position}", reason=f"its data does not fit {event.type}, at {where}"
+        ) from None
 
 
 def _lift(event: Recorded, shape: type[Fact], target: int) -> Fact:

@@ -5,15 +5,16 @@ What a row was then is taken back from its wire where the row tells what came la
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from itertools import accumulate
 from operator import itemgetter
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
 from ledger import state as states
-from ledger.events import Recorded
+from ledger.events import ERASURES, Recorded
 from ledger.state import State
 from projections import query as sql
 from projections.history import AsOf
@@ -25,10 +26,21 @@ from projections.takeback import FOLDED, SAME, taken_back
 
 CHUNK_MAX = 2000
 """Rows read in one step."""
+NARROWED_MAX = 4
+"""How many times as many rows as wanted are read at most in no order; where more began at once, they are sorted."""
 SPARE = 1.8
 """How many times as many rows as wanted are looked at first: some had ended, some are filtered out."""
 Read = Callable[[str, dict[str, Any]], Awaitable[list[Any]]]
-StreamsOf = Callable[[Sequence[str]], Awaitable[dict[str, list[Recorded]]]]
+FOLDED_AT_ONCE = 200
+"""Histories that are folded at once, about 1 ms; other requests get their turn in between."""
+READ_AT_ONCE = 10
+"""Histories that are read at once with all that was said in them, which may be megabytes each."""
+
+
+class StreamsOf(Protocol):
+    """Reads histories from the log; ``bare``: without what steps and messages say."""
+
+    def __call__(self, ids: Sequence[str], /, *, bare: bool) -> Awaitable[dict[str, list[Recorded]]]: ...
 
 
 class Past:
@@ -59,8 +71,8 @@ class Past:
         found: list[tuple[str, bytes]] = []
         chunk = query.limit + 1
         while len(found) <= query.limit:
-            rows = await self._read(*search.text(chunk, shaped=render is not None))
-            if len(rows) < chunk and search.narrowed:
+            rows = await self._read(*search.text(chunk, NARROWED_MAX * chunk + 1, shaped=render is not None))
+            if search.narrowed and not chunk <= len(rows) <= NARROWED_MAX * chunk:
                 search.widen()
                 continue
             rows.sort(key=itemgetter(CREATED, ID), reverse=search.falls)
@@ -88,19 +100,31 @@ class Past:
             search.narrow(since, since if at.position is None else await self._newest_us(table, since))
 
     async def _then(self, search: Search, rows: list[Any], render: Render | None) -> list[tuple[str, bytes]]:
-        query = search.query
-        folded = [row[ID] for row in rows if row[HOW] == FOLDED]
-        streams = await self._streams_of(folded) if folded else {}
+        then = await self._folded(search, [row[ID] for row in rows if row[HOW] == FOLDED])
         found: list[tuple[str, bytes]] = []
         for row in rows:
             id, how = row[ID], row[HOW]
             if how == FOLDED:
-                state = fold_as_of(streams.get(id, ()), search.at)
-                if state is not None and self._matches(search, state, streams[id]):
-                    found.append((id, (render or self._renders[query.table])(state)))
+                if (state := then.get(id)) is not None:
+                    found.append((id, (render or self._renders[search.query.table])(state)))
                 continue
             wire = render(state_of(row[WIDTH:])) if render else row[WIRE]
             found.append((id, wire if how == SAME else taken_back(search.at, wire, *row[HOW:WIDTH])))
+        return found
+
+    async def _folded(self, search: Search, ids: Sequence[str]) -> dict[str, State]:
+        """Return what the log says that resources were, of those that the filters suit."""
+        found: dict[str, State] = {}
+        reads_all = search.query.filters.looks_within
+        step = READ_AT_ONCE if reads_all else FOLDED_AT_ONCE
+        for start in range(0, len(ids), step):
+            for id, events in (await self._streams_of(ids[start : start + step], bare=not reads_all)).items():
+                if any(event.type in ERASURES for event in events):
+                    continue  # since its row was read
+                state = fold_as_of(events, search.at)
+                if state is not None and self._matches(search, state, events):
+                    found[id] = state
+            await asyncio.sleep(0)
         return found
 
     @staticmethod

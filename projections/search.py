@@ -96,10 +96,10 @@ class Search:
         else:
             self._low = last
 
-    def text(self, limit: int, *, shaped: bool) -> tuple[str, dict[str, Any]]:
-        """Return the query of the next rows, in no order and maybe of more, and its parameters.
+    def text(self, limit: int, narrowed_max: int, *, shaped: bool) -> tuple[str, dict[str, Any]]:
+        """Return the query of the next rows, in no order, and its parameters.
 
-        ``shaped``: with all columns.
+        ``narrowed_max``: how many they are at most where they are narrowed; ``shaped``: with all columns.
         """
         table, order = self.query.table, f"ORDER BY {sql.order(self.query)} LIMIT :limit"
         arms = self._arms()
@@ -108,7 +108,8 @@ class Search:
             parameters.update(arm.where.parameters)
         names = f"{self._names(shaped)}{''.join(f', {name}' for name in COLUMNS) if shaped else ''}"
         if self.narrowed:  # to about as many as are wanted: sorting them here would cost more than reading all
-            return f"SELECT {names} FROM {arms[0].source} WHERE {arms[0].where}", parameters
+            parameters["limit"] = narrowed_max
+            return f"SELECT {names} FROM {arms[0].source} WHERE {arms[0].where} LIMIT :limit", parameters
         if len(arms) == 1 and arms[0].source == table:
             return f"SELECT {names} FROM {table} WHERE {arms[0].where} {order}", parameters
         keys = "created_us, id, created_position"
@@ -223,7 +224,7 @@ class Search:
         if (agents is None and filters.source_id is None) or len(agents or ()) > ARMS_MAX or filters.id is not None:
             return [_Arm(table, self._told(base))]
         arms: list[_Arm] = []
-        for number, agent in enumerate(agents or (None,)):
+        for number, agent in enumerate(dict.fromkeys(agents or (None,))):
             where = base.also()
             where.add(f"NOT {self._moved_later}")
             if agent is not None:

@@ -76,7 +76,7 @@ async def _count(at_end: Overlay, projection: ResourceProjection, at: AsOf) -> C
 
 
 async def _folded(store: Store, rows: Sequence[Any], at: AsOf) -> list[tuple[str, str | None]]:
-    streams = await store.streams([row[0] for row in rows])
+    streams = await store.streams([row[0] for row in rows], bare=True)
     states = (fold_as_of(events, at) for events in streams.values())
     return [(state.status, state.stop_reason) for state in states if state is not None]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import sys
 from collections.abc import MutableMapping
 from typing import Any, TextIO
@@ -75,8 +76,25 @@ def _render(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> bytes:
     return _encode(event)
 
 
+class Foreign(logging.Handler):
+    """Writes what libraries log as lines of ours: where it was said, how gravely, and the kind of error.
+
+    Their words are left out: they may quote requests, and run over many lines.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
+        where = f"{record.name}, {record.module}.{record.funcName} line {record.lineno}"
+        structlog.get_logger().log(record.levelno, "library", where=where, error=error)
+
+
 def configure(stream: TextIO | None = None) -> None:
-    """Send every log line to ``stream`` (stderr when not given) as JSON, with time and level."""
+    """Send every log line to ``stream`` (stderr when not given) as JSON, with time and level; libraries' too."""
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each, Foreign)]:
+        root.removeHandler(handler)
+    root.addHandler(Foreign(logging.WARNING))
     out = (stream or sys.stderr).buffer
     structlog.configure(
         processors=[

@@ -37,7 +37,8 @@ class _Protocol(RequestHandler):
         else:
             error = exc or RuntimeError(message or "unknown")
         kind = type(error if exc is None else exc).__name__  # its text would show the line that cannot be read
-        log.warning("request.unreadable", request_id=request_id, status=status, error=kind)
+        if not isinstance(exc, ConnectionError):  # a client that left in the middle of its body has a line already
+            log.warning("request.unreadable", request_id=request_id, status=status, error=kind)
         response = problems.to_response(error, request_id)
         response.headers["X-Request-Id"] = request_id
         response.force_close()

@@ -105,7 +105,8 @@ async def _serve(exchange: Exchange, serving: _Serving) -> None:
         exchange.outcome = type_of(error)
         log.exception("stream.failed", error=str(error), mark=subscriber.mark, request_id=exchange.request_id)
     else:
-        exchange.outcome = subscriber.outcome
+        is_gone = subscriber.outcome == audit.STOPPED and subscriber.transport.is_closing()
+        exchange.outcome = audit.DISCONNECTED if is_gone else subscriber.outcome
         return
     finally:
         exchange.events_sent = subscriber.sent

@@ -150,6 +150,7 @@ CHANGES = {
     "a leaf": lambda made: made["events"][2].update(leaf="[]"),
     "a path": lambda made: made["events"][2].update(path=[]),
     "where the salt ends": lambda made: other_split(made["events"][0]),
+    "data that is hidden": lambda made: made["events"][0].update(data=None, salt=None),
     "an event left out": lambda made: made["events"].pop(1),
     "their order": lambda made: made["events"].reverse(),
     "whose they are": lambda made: made.update(stream=f"run-{'0' * 8}"),

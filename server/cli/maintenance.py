@@ -41,7 +41,7 @@ def verify(db: Path, as_json: bool, views: bool, against: tuple[str, ...], key: 
     With --key, a checkpoint must be signed by that key; what stands behind the last such one, nobody vouches for yet.
 
     Works on a copy, and beside a running server, which tells of the last verdict (GET /v1/ledger). Exit 0: the record
-    is whole. Exit 1: it is not; the first bad position is named, or the file itself.
+    is whole. Exit 1: it is not; the first bad position is named, or the file itself. Exit 2: it cannot be read at all.
 
     \b
     Examples:

@@ -312,20 +312,28 @@ def tampered(db, *statements):
 @pytest.mark.parametrize(
     ("statement", "said"),
     [
-        ("DROP TRIGGER events_are_never_changed", "the file: 'events_are_never_changed' is gone from the file"),
+        (
+            "DROP TRIGGER events_are_never_changed",
+            "the file: the trigger 'events_are_never_changed' is gone from the file",
+        ),
         (
             "CREATE TRIGGER quiet AFTER INSERT ON events WHEN NEW.type LIKE '%.refused' BEGIN SELECT 1; END",
-            "the file: 'quiet' is in the file, which no ledger has",
+            "the file: the trigger 'quiet' is in the file, which no ledger has",
         ),
-        ("CREATE TABLE more (x)", "the file: 'more' is in the file, which no ledger has"),
-        ("DROP INDEX events_by_key", "the file: 'events_by_key' is gone from the file"),
-        ("DROP TABLE tree", "the file: 'tree' is gone from the file"),
+        (
+            "INSERT INTO sqlite_schema SELECT type, 'sqlite_x', tbl_name, 0, replace(sql, name, 'sqlite_x') "
+            "FROM sqlite_schema WHERE name = 'events_are_never_deleted'",
+            "the file: the trigger 'sqlite_x' is in the file, which no ledger has",
+        ),
+        ("CREATE TABLE more (x)", "the file: the table 'more' is in the file, which no ledger has"),
+        ("DROP INDEX events_by_key", "the file: the index 'events_by_key' is gone from the file"),
+        ("DROP TABLE tree", "the file: the table 'tree' is gone from the file"),
         (
             "UPDATE sqlite_schema SET sql = replace(sql, 'BEFORE', 'AFTER') WHERE name = 'events_are_never_deleted'",
-            "the file: 'events_are_never_deleted' in the file is not what a ledger has",
+            "the file: the trigger 'events_are_never_deleted' in the file is not what a ledger has",
         ),
         ("INSERT INTO imports VALUES (1, 999)", "the file: an import is noted of positions 1 to 999"),
-        ("PRAGMA user_version = 1", "the file: 'imports' is in the file, which no ledger has"),
+        ("PRAGMA user_version = 1", "the file: the table 'imports' is in the file, which no ledger has"),
     ],
 )
 def test_a_file_that_is_not_made_as_ledgers_are_is_told(db, statement, said):
@@ -340,7 +348,7 @@ def test_a_view_without_end_in_the_place_of_a_table_is_not_read(db):
     )
     tampered(db, "DROP TABLE checkpoints", f"CREATE VIEW checkpoints AS {endless}")
     done = jobledger("verify", "--db", db)
-    assert (done.code, "the file: 'checkpoints' in the file is not what a ledger has" in done.out) == (1, True)
+    assert (done.code, "the file: the table 'checkpoints' is gone from the file" in done.out) == (1, True)
 
 
 def test_an_empty_ledger_that_was_signed_is_whole(tmp_path):

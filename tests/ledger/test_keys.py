@@ -146,17 +146,35 @@ def test_processes_that_renew_a_key_at_once_lose_none(db):
     assert keys.load(db, NAME).verifier == keys.published(db)[-1]
 
 
-def test_a_process_that_ended_between_publishing_a_key_and_using_it_leaves_the_old_one_in_force(db, monkeypatch):
+def test_a_process_that_ended_between_putting_a_key_in_place_and_publishing_it_harms_nothing(db, monkeypatch):
     old = keys.load(db, NAME)
+    publish = keys._publish
 
-    def die(*_):
+    def die(db, key):
+        if key == old.verifier:
+            return publish(db, key)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(keys, "_text", die)
+    monkeypatch.setattr(keys, "_publish", die)
     with pytest.raises(Unreadable, match="No space left"):
         keys.renew(db, NAME)
     monkeypatch.undo()
-    assert keys.load(db, NAME).verifier == old.verifier == keys.published(db)[-1]
+    # The next who signs publishes it before
+    new = keys.load(db, NAME).verifier
+    assert keys.published(db) == [old.verifier, new]
+    assert new != old.verifier
+
+
+def test_a_key_that_was_replaced_and_is_put_back_signs_nothing_until_another_takes_its_place(db):
+    keys.load(db, NAME)
+    old = keys.key_path(db).read_bytes()
+    keys.renew(db, NAME)
+    keys.key_path(db).write_bytes(old)
+    with pytest.raises(Unreadable, match="another key took its place"):
+        keys.load(db, NAME)
+    new = keys.renew(db, NAME)
+    assert keys.load(db, NAME).verifier == new.verifier == keys.published(db)[-1]
+    assert len(keys.published(db)) == 3
 
 
 def test_the_last_checkpoint_is_remembered_and_an_older_one_never_again(db):

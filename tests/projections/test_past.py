@@ -20,6 +20,7 @@ from projections.living import CLASSES, OPEN, SPAN_OF, window
 from projections.past import known_at
 from projections.query import Filters, Query, moving_matches, within_matches
 from projections.views import Views
+from tests.ledger.histories import id_of
 from tests.projections.random_histories import AGENTS, SOURCES, USERS, History
 
 KINDS = {"jobs": "job", "runs": "run", "batches": "batch"}
@@ -46,9 +47,9 @@ class World:
         for event in self.log:
             self.streams.setdefault(event.stream, []).append(event)
 
-    async def _streams(self, ids):
+    async def _streams(self, ids, **more):
         self.asked["folded"] += len(ids)
-        return await self.ledger.store.streams(ids)
+        return await self.ledger.store.streams(ids, **more)
 
     async def close(self):
         await self.views.close()
@@ -240,3 +241,44 @@ def test_a_window_holds_about_as_many_as_are_wanted():
     assert window(at, counts, 100 + 50) == 10_000 - 2048
     assert window(at, counts, 201) is None
     assert window(at, [50 if span == OPEN else 0 for span in classes], 10) is None
+
+
+def test_of_many_that_began_at_once_no_more_are_read_than_are_wanted(tmp_path):
+    # Given 400 runs that began at one moment, and ended an hour later
+    with asyncio.Runner() as runner:
+
+        async def tell():
+            async with Ledger.open(tmp_path / "ledger.db", clock=lambda: 10**15) as ledger:
+                for number in range(400):
+                    run, began_us = id_of("run", number), 10**15 - 3600 * 10**6
+                    for type, data, time_us in (
+                        ("run.created", {"user_id": USERS[0], "agent_id": "a"}, began_us),
+                        ("run.running", {}, began_us + 1),
+                        ("run.completed", {}, 10**15 - 1),
+                    ):
+                        await ledger.append(run, type, data, time_us=time_us)
+                engine = Engine(ledger, tmp_path / "views.db")
+                await engine.open()
+                views = Views(engine.path, ledger.store.streams)
+                await views.open()
+                many, read = [], views.read
+
+                async def counted(*asked):
+                    rows = await read(*asked)
+                    many.append(len(rows))
+                    return rows
+
+                views._past._read = counted
+                then = AsOf(time_us=10**15 - 1800 * 10**6)
+                query = Query(table="runs", filters=Filters(statuses=("running",)), limit=1, as_of=then)
+                # When a page of one is asked for, as of a moment after that
+                page = await views.page(query)
+                await views.close()
+                await engine.close()
+                return page, many
+
+        page, many = runner.run(tell())
+    # Then it is right, and few were read
+    assert len(page.wires) == 1
+    assert page.more
+    assert max(many) < 20

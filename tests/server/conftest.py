@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import re
 
 import pytest
@@ -28,6 +29,9 @@ def log_lines(monkeypatch):
         monkeypatch.setattr(module, "log", structlog.get_logger())
     yield stream.buffer
     structlog.configure(**before)
+    root = logging.getLogger()
+    for handler in [each for each in root.handlers if isinstance(each, logs.Foreign)]:
+        root.removeHandler(handler)
     shown = stream.buffer.getvalue()
     assert not SECRET.search(shown), shown
     assert all(line.startswith(b"{") for line in shown.splitlines())

@@ -4,7 +4,7 @@ import pytest
 
 from ledger import ids
 from ledger.times import to_text
-from tests.server.serving import HOME, MIDNIGHT_US
+from tests.server.serving import HOME, MIDNIGHT_US, serving
 
 SECOND_US = 1_000_000
 
@@ -180,3 +180,37 @@ async def test_the_past_of_another_user_is_not_shown(user, other):
 async def test_durations_cannot_be_ordered_or_ranked_as_of_a_point(user, query):
     answer = await user.get(f"/v1/runs/?as_of=1&{query}")
     assert (answer.status, answer.error["type"]) == (400, "invalid_request")
+
+
+async def test_a_position_that_another_server_has_just_given_is_known(tmp_path, clock):
+    # given two servers on one file
+    async with serving(tmp_path / "ledger.db", clock) as one, serving(tmp_path / "ledger.db", clock) as other:
+        user = await one.user()
+        for _ in range(30):
+            # when a position that the one answered with is asked of the other at once
+            created = await user.post("/v1/jobs/", json={})
+            headers = {"Authorization": f"Bearer {user.token}"}
+            answer = await other.request("GET", f"/v1/jobs/?as_of={created.position}", headers=headers)
+            # then it has it
+            assert answer.status == 200, answer.body
+            assert created.json["id"] in answer.ids
+
+
+async def test_what_is_erased_while_a_list_of_the_past_is_read_is_left_out(service, user, admin, clock, monkeypatch):
+    # given a run whose past only the log can tell, and another
+    long = {"text": "x" * 5_000}
+    id, other = [await user.create("run", metadata=long) for _ in range(2)]
+    for each in (id, other):
+        assert (await user.patch(f"/v1/runs/{each}", json={"metadata": {"text": "y"}})).status == 200
+    position = service.app.ledger.size - 2
+    views, streams_of = service.app.views, service.app.ledger.store.streams
+
+    async def late(ids, **more):
+        # when it is erased between the read of the rows and that of the log
+        answer = await admin.post(f"/v1/runs/{id}/erase", json={"reason": "asked for"})
+        assert answer.status == 200
+        return await streams_of(ids, **more)
+
+    monkeypatch.setattr(views._past, "_streams_of", late)
+    # then nothing of it is shown
+    assert (await user.get(f"/v1/runs/?as_of={position}")).ids == [other]

@@ -8,6 +8,7 @@ import pytest
 
 from ledger.times import to_text
 from server import logs
+from tests.server.raw import connection
 from tests.server.serving import MIDNIGHT_US
 
 LINE = logs.Access(
@@ -53,3 +54,18 @@ async def test_lines_that_could_not_be_written_hold_up_no_later_ones(faults):
     assert len(output.lines) == 4 - 2 * faults
     assert len(told) == faults
     assert msgspec.json.decode(output.lines[0], type=logs.Access) == LINE
+
+
+async def test_what_a_library_logs_of_a_request_is_one_line_without_its_words(service, log_lines):
+    # given a stranger's body that is not what its header says, which nobody reads before the answer
+    async with connection(service) as raw:
+        head = b"POST /v1/jobs/ HTTP/1.1\r\nHost: x\r\nContent-Encoding: gzip\r\nContent-Length: 12\r\n\r\n"
+        await raw.send(head, b"NOBODYS WORD")
+        assert (await raw.answer()).status == 401
+        await raw.rest()
+    # then each line is an object, also the one of the library that read on, and none has the body
+    lines = [msgspec.json.decode(line) for line in log_lines.getvalue().splitlines()]
+    assert {line["event"] for line in lines} == {"request", "library"}
+    (line,) = [line for line in lines if line["event"] == "library"]
+    assert (line["level"], "aiohttp" in line["where"], line["error"]) == ("error", True, "RequestPayloadError")
+    assert b"NOBODYS" not in log_lines.getvalue()
