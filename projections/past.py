@@ -31,6 +31,8 @@ NARROWED_MAX = 4
 SPARE = 1.8
 """How many times as many rows as wanted are looked at first: some had ended, some are filtered out."""
 Read = Callable[[str, dict[str, Any]], Awaitable[list[Any]]]
+POINTS_MAX = 1_000
+"""Points of which it is kept how many were alive, about 1 KiB each."""
 FOLDED_AT_ONCE = 200
 """Histories that are folded at once, about 1 ms; other requests get their turn in between."""
 READ_AT_ONCE = 10
@@ -50,6 +52,11 @@ class Past:
         self._read = read
         self._streams_of = streams_of
         self._renders = renders
+        self._counts: dict[tuple[str, AsOf], list[int]] = {}
+
+    def forget(self) -> None:
+        """Drop what is kept of points; call it when the views have changed."""
+        self._counts.clear()
 
     async def page(
         self, query: Query, at: AsOf, after: Cursor | None, before: Cursor | None, render: Render | None
@@ -93,7 +100,14 @@ class Past:
     async def _look_at_living(self, search: Search) -> None:
         """Tell the search whether few were alive, and where the newest of them began that fill a page."""
         at, table = search.at, search.query.table
-        counts = msgspec.json.decode((await self._read(counted(at, table), search.points))[0][0], type=list[int])
+        counts = self._counts.get((table, at))
+        if counts is None:  # else it is the next page, or another list, of one point
+            text = (await self._read(counted(at, table), search.points))[0][0]
+            counts = msgspec.json.decode(text, type=list[int])
+            if sum(counts) < LIVING_MAX // 2:  # by far too few to be many before this is forgotten
+                self._counts[table, at] = counts
+                while len(self._counts) > POINTS_MAX:
+                    del self._counts[next(iter(self._counts))]
         search.few_live = sum(counts) < LIVING_MAX
         since = window(at, counts, int(SPARE * (search.query.limit + 1))) if search.may_narrow else None
         if since is not None:

@@ -18,6 +18,10 @@ SAME, UNENDED, LATER, FOLDED = range(4)
 but before something else; or as its events say, because the row does not tell."""
 _NULL: Final = Raw(b"null")
 _STATUS: Final = {status: Raw(f'"{status}"'.encode()) for status in ("created", "pending", "running")}
+_STATUS_THEN: Final = {status: b',"status":' + bytes(raw) for status, raw in _STATUS.items()}
+_NO_END: Final = (
+    b',"stop_reason":null,"callback_url":null,"callback_sent_at":null,"callback_status_code":null,"callback_error":null'
+)
 _OF_END: Final = ("stop_reason", "total_duration_ns")
 _encode = msgspec.json.Encoder().encode
 
@@ -44,6 +48,8 @@ def taken_back(
 
     ``changed_us``: when the row had changed last but for what the undo tells; None for runs, which do not show it.
     """
+    if changed_us is None and how == UNENDED and old is None and (cut := _cut(wire, status)) is not None:
+        return cut
     shown = _split_run(wire) if changed_us is None else _split_job(wire)
     if how == UNENDED:
         shown.completed_at = shown.stop_reason = shown.total_duration_ns = _NULL
@@ -55,6 +61,29 @@ def taken_back(
     if changed_us is not None:
         shown.updated_at = Raw(f'"{to_text(changed_us)}"'.encode())
     return _encode(shown)
+
+
+def _cut(wire: bytes, status: str) -> bytes | None:
+    """Return the wire of a run before its end, cut out of the one after it, which takes half the time.
+
+    Names stand between quotes that no text holds bare, so that from the left they are found before any metadata, and
+    from the right behind it. None for a run with a callback, whose address stands between.
+    """
+    reason = wire.rindex(b',"stop_reason":')
+    if wire.rfind(b',"callback_url":null,') < reason:
+        return None
+    begin = wire.index(b',"status":')
+    created = wire.index(b',"created_at":', begin)
+    ended = wire.index(b',"completed_at":', created)
+    agent = wire.index(b',"agent_id":', ended)
+    ttft = wire.rindex(b',"ttft_ns":')
+    duration = wire.rindex(b',"total_duration_ns":')
+    return b"".join(
+        (
+            wire[:begin], _STATUS_THEN[status], wire[created:ended], b',"completed_at":null', wire[agent:reason],
+            _NO_END, wire[ttft:duration], b',"total_duration_ns":null}',
+        )
+    )  # fmt: skip
 
 
 def _undo(

@@ -137,6 +137,7 @@ class Views:
         self.stamp += 1
         self._pages.clear()
         self._pages_size = 0
+        self._past.forget()
 
     def position(self) -> int:
         """Return how far the views are, from the file."""

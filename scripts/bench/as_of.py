@@ -2,10 +2,10 @@
 
 Both sides: ``jobledger serve`` on a log of many runs (1,000,000 in a full run), one a second, whose lives last between
 a tenth of a second and an hour, so that some hundred are alive at any time; one in five fails and says why with its
-end, one in twenty is told something in between, one in two hundred is deleted. 100 rows are asked for, with a token
-that sees all. Points are near the end, in the middle and near the beginning, each by position and by time; several
-close to each other are asked for in turn. No page is kept on either side: a ``start_date`` before all rows makes every
-URL of a list as of now another one.
+end, one in twenty is told something in between, one in two hundred is deleted. 100 rows are asked for, with a
+token that sees all. Points are near the end, in the middle and near the beginning, each by position and by time;
+several close to each other are asked for in turn, and how many were alive at each is kept. No page is kept on either
+side: a ``start_date`` before all rows makes every URL of a list as of now another one.
 """
 
 from __future__ import annotations
