@@ -83,7 +83,14 @@ class Foreign(logging.Handler):
     """
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write one record."""
+        """Write one record; where that fails, the library that said it goes on."""
+        try:
+            self._write(record)
+        except Exception:  # noqa: BLE001 - of whatever kind: this is called from inside libraries
+            self.handleError(record)
+
+    @staticmethod
+    def _write(record: logging.LogRecord) -> None:
         error = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else None
         where = f"{record.name}, {record.module}.{record.funcName} line {record.lineno}"
         structlog.get_logger().log(record.levelno, "library", where=where, error=error)

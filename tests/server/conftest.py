@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 import re
 
 import pytest
@@ -12,8 +11,7 @@ import structlog
 import projections.engine
 import server.app
 import server.expiry
-from server import logs
-from tests.server.serving import Clock, scratch, serving
+from tests.server.serving import Clock, logging_to, scratch, serving
 
 SECRET = re.compile(rb"jl_[A-Za-z0-9_-]{16}|whs[ek][a-z]*_[A-Za-z0-9+/]{16}|Bearer ")
 
@@ -22,16 +20,11 @@ SECRET = re.compile(rb"jl_[A-Za-z0-9_-]{16}|whs[ek][a-z]*_[A-Za-z0-9+/]{16}|Bear
 def log_lines(monkeypatch):
     """What the server logs meanwhile, as the bytes that it would send to stderr; no test makes it show a secret."""
     stream = io.TextIOWrapper(io.BytesIO())
-    before = structlog.get_config()
-    logs.configure(stream)
-    structlog.configure(cache_logger_on_first_use=False)
-    for module in (server.app, server.expiry, projections.engine):
-        monkeypatch.setattr(module, "log", structlog.get_logger())
-    yield stream.buffer
-    structlog.configure(**before)
-    root = logging.getLogger()
-    for handler in [each for each in root.handlers if isinstance(each, logs.Foreign)]:
-        root.removeHandler(handler)
+    with logging_to(stream):
+        structlog.configure(cache_logger_on_first_use=False)
+        for module in (server.app, server.expiry, projections.engine):
+            monkeypatch.setattr(module, "log", structlog.get_logger())
+        yield stream.buffer
     shown = stream.buffer.getvalue()
     assert not SECRET.search(shown), shown
     assert all(line.startswith(b"{") for line in shown.splitlines())

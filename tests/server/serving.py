@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import aiohttp
 import msgspec
+import structlog
 from aiohttp import web
 from yarl import URL
 
 from ledger import ids
 from ledger.ids import SYSTEM_USER
+from server import logs
 from server.app import App
 from server.auth import check_scopes
 from server.config import Config
@@ -166,6 +169,20 @@ class Service:
 
     async def admin(self, **more: Any) -> User:
         return await self.user("read", "write", "admin", **more)
+
+
+@contextmanager
+def logging_to(stream: TextIO) -> Iterator[None]:
+    """Send what the server and its libraries log to a stream meanwhile."""
+    before = structlog.get_config()
+    logs.configure(stream)
+    try:
+        yield
+    finally:
+        structlog.configure(**before)
+        root = logging.getLogger()
+        for handler in [each for each in root.handlers if isinstance(each, logs.Foreign)]:
+            root.removeHandler(handler)
 
 
 async def until(is_so: Callable[[], Any]) -> None:

@@ -16,7 +16,6 @@ from contextlib import contextmanager
 import pytest
 import requests
 import schemathesis
-import structlog
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from schemathesis import GenerationMode, checks
@@ -28,10 +27,9 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
-from server import logs
 from server.app import ROUTER
 from server.openapi.document import document
-from tests.server.serving import scratch, serving
+from tests.server.serving import logging_to, scratch, serving
 
 POSITIVE_EXAMPLES, NEGATIVE_EXAMPLES = 10, 6
 """Cases for each route: with these the whole file takes about 12 s of one core."""
@@ -107,19 +105,19 @@ def running() -> Iterator[Target]:
                 ready.set()
                 await stop.wait()
 
-    before = structlog.get_config()
-    logs.configure(io.TextIOWrapper(io.BytesIO()))
-    thread = threading.Thread(target=asyncio.run, args=(serve(),))
-    thread.start()
-    assert ready.wait(30)
-    ((target, stop),) = targets
-    try:
-        with target.session:
-            yield target
-    finally:
-        stop()
-        thread.join(30)
-        structlog.configure(**before)
+    stream = io.TextIOWrapper(io.BytesIO())
+    with logging_to(stream):
+        thread = threading.Thread(target=asyncio.run, args=(serve(),))
+        thread.start()
+        assert ready.wait(30)
+        ((target, stop),) = targets
+        try:
+            with target.session:
+                yield target
+        finally:
+            stop()
+            thread.join(30)
+    assert all(line.startswith(b"{") for line in stream.buffer.getvalue().splitlines())
 
 
 async def seed(admin):
