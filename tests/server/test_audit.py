@@ -1,9 +1,6 @@
-"""The line of each request: who read or changed what, and how it went; and that no line ever shows a secret."""
+"""The line of each request: who read or changed what, and how it went."""
 
-import asyncio
-import random
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import msgspec
 import pytest
@@ -11,28 +8,14 @@ import pytest
 from ledger import ids
 from server import audit
 from server.app import ROUTER
-from server.callbacks.signing import new_secret
-from tests.server.following import SSE, following, said
+from tests.server.following import said
 from tests.server.owing import ended
-from tests.server.raw import connection, head, post
+from tests.server.request_lines import line_of
 from tests.server.serving import User, until
 
-SEED = 20_261_126
 ROUTES = {(route.method, route.pattern): route for route in ROUTER.routes if not route.alias_of}
 BODY_TEXT = "what-a-body-holds"
 QUERY_TEXT = "what-a-query-holds"
-
-
-def lines_of(log_lines) -> list[dict[str, Any]]:
-    """The lines of requests so far. Each is one line, also for readers to whom U+2028 ends one."""
-    every = [msgspec.json.decode(line) for line in log_lines.getvalue().decode().splitlines()]
-    return [line for line in every if line["event"] == "request"]
-
-
-def line_of(log_lines, answer) -> dict[str, Any]:
-    """The one line of a request that was answered."""
-    (line,) = [each for each in lines_of(log_lines) if each["request_id"] == answer.headers["X-Request-Id"]]
-    return line
 
 
 # --- what each route tells --------------------------------------------------------------------------------------------
@@ -362,195 +345,3 @@ async def test_what_the_client_has_already_is_told_as_read(user, log_lines, meth
     line = line_of(log_lines, answer)
     told = [line[name] for name in ("method", "status", "outcome", "resource")]
     assert told == [method, 304, "ok", job]
-
-
-# --- clients that leave, and streams ----------------------------------------------------------------------------------
-
-
-async def test_a_client_that_leaves_in_the_middle_of_a_body_has_a_line(user, log_lines):
-    start, raw_body = post("/v1/jobs", user.token, {"metadata": {"a": "x" * 1000}})
-    async with connection(user.service) as raw:
-        await raw.send(start, raw_body[:500])
-        raw.drop()
-        await until(lambda: lines_of(log_lines))
-    (line,) = lines_of(log_lines)
-    told = [line[name] for name in ("status", "outcome", "user", "route", "resource")]
-    assert told == [None, "disconnected", user.id, "/v1/jobs", ""]
-
-
-async def of_stream(log_lines, pattern):
-    """The line of the one stream, once there is one."""
-
-    def found():
-        return [line for line in lines_of(log_lines) if line["route"] == pattern and "events_sent" in line]
-
-    await until(found)
-    (line,) = found()
-    return line
-
-
-STREAM = "/v1/runs/{run_id}/stream"
-
-
-async def run_with(user, messages):
-    run = await user.create("run", status="running")
-    for number in range(messages):
-        assert (await user.post(f"/v1/runs/{run}/messages", json=said(number))).status == 201
-    return run
-
-
-async def test_a_stream_that_came_to_its_end_tells_how_many_events_it_sent(user, log_lines):
-    run = await run_with(user, 3)
-    async with following(user, f"/v1/runs/{run}/stream", {}) as stream:
-        await stream.take(3)
-        assert (await user.post(f"/v1/runs/{run}/messages", json=said(3))).status == 201
-        assert (await user.patch(f"/v1/runs/{run}", json={"status": "completed"})).status == 200
-        await stream.rest()
-    line = await of_stream(log_lines, STREAM)
-    told = [line[name] for name in ("status", "outcome", "events_sent", "resource", "user", "token")]
-    assert told == [200, "ok", 4, run, user.id, user.token_id]
-
-
-@pytest.mark.parametrize("when", ["something comes", "it is looked after"])
-async def test_a_stream_that_the_client_left_is_told_as_that(user, log_lines, when):
-    run = await run_with(user, 2)
-    async with following(user, f"/v1/runs/{run}/stream", {}) as stream:
-        await stream.take(2)
-        await until(lambda: all(each.is_live for each in user.service.app.hub._all()))
-    await until(lambda: all(each.transport.is_closing() for each in user.service.app.hub._all()))
-    if when == "something comes":
-        assert (await user.post(f"/v1/runs/{run}/messages", json=said(2))).status == 201
-    else:
-        user.service.app.hub.beat()
-    line = await of_stream(log_lines, STREAM)
-    assert (line["status"], line["outcome"], line["events_sent"]) == (200, "disconnected", 2)
-
-
-@pytest.mark.parametrize(
-    ("why", "outcome"), [("revoked", "unauthorized"), ("stop", "stopped"), ("fault", "internal_error")]
-)
-async def test_a_stream_that_was_ended_tells_why(user, admin, log_lines, monkeypatch, why, outcome):
-    start = user.service.app.ledger.size
-    async with following(user, f"/v1/events?after={start}", None, SSE) as stream:
-        await user.create()
-        await stream.next()
-        if why == "revoked":
-            assert (await admin.delete(f"/v1/tokens/{user.token_id}")).status == 200
-        elif why == "stop":
-            user.service.app.hub.stop()
-        else:
-            monkeypatch.setattr(user.service.app.hub, "_announce", lambda batch: 1 / 0)
-            await user.create()
-        await stream.rest()
-    line = await of_stream(log_lines, "/v1/events")
-    assert (line["outcome"], line["events_sent"]) == (outcome, 1)
-    assert (line["resource"], line["user"]) == (f"owner:{user.id}", user.id)
-
-
-# --- no secret, one line ----------------------------------------------------------------------------------------------
-
-
-async def test_an_alias_is_told_by_the_pattern_that_was_asked(user, log_lines):
-    job = await user.create()
-    line = line_of(log_lines, await user.get(f"/api/jobs/{job}/"))
-    assert (line["route"], line["resource"]) == ("/api/jobs/{job_id}", job)
-
-
-@pytest.mark.parametrize(
-    ("path", "route"),
-    [
-        ("/v1/jobs/{t}/{t}", "/v1/jobs/{job_id}/*"),
-        ("/v1/{t}", "/v1/*"),
-        ("/{t}/v1/jobs", "/*"),
-        ("/", "/*"),
-        ("/v1", "/v1"),
-        ("/v1/jobs/{t}/events/{t}", "/v1/jobs/{job_id}/events/*"),
-        ("/v1/agents/{t}", "/v1/agents/{agent_id}"),
-        ("/v1//jobs", "/v1/*"),
-    ],
-)
-async def test_of_an_unknown_path_only_what_the_table_knows_is_told(user, log_lines, path, route):
-    line = line_of(log_lines, await user.get(path.replace("{t}", user.token)))
-    assert (line["route"], line["resource"], line["outcome"]) == (route, "", "not_found")
-
-
-@pytest.mark.parametrize("secret", ["token", "random part and checksum", "callback secret"])
-async def test_a_secret_in_the_place_of_a_name_is_hidden(user, log_lines, secret):
-    text = {"token": user.token, "random part and checksum": user.token[3:], "callback secret": new_secret()}[secret]
-    path = f"/v1/agents/{quote(text, safe='')}/messages/cancel"
-    answers = [await user.post(path), await user.post("/v1/jobs", json={}, headers={"X-Project-Id": text})]
-    answers.append(await user.get("/v1/jobs", headers={"X-Request-Id": text[:128]}))
-    lines = [line_of(log_lines, answer) for answer in answers]
-    assert lines[0]["resource"] == lines[1]["project"] == audit.HIDDEN
-    assert text not in log_lines.getvalue().decode()
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("агент 7", "агент 7"),
-        ("snake_case", "snake_case"),
-        ("a\nb", "a\\u000ab"),
-        ("\u2028\u0085\x7f\ud800", "\\u2028\\u0085\\u007f\\ud800"),
-        ("", ""),
-        ("my jl_x", audit.HIDDEN),
-        ("whsk_abc", audit.HIDDEN),
-    ],
-)
-def test_what_others_named_is_told_on_one_line(text, told):
-    assert audit.told(text) == told
-
-
-async def test_a_name_that_would_break_a_line_is_told_on_one(user, log_lines):
-    agent = "agent\u2028two"
-    run = await user.create("run", agent_id=agent, status="running")
-    answer = await user.post(f"/v1/agents/{quote(agent)}/messages/cancel")
-    assert answer.json == {run: "cancelled"}
-    assert line_of(log_lines, answer)["resource"] == "agent:agent\\u2028two"
-
-
-def hostile(chance, user, secrets):
-    """A request with a secret, or half of one, where none belongs, and bytes that break lines."""
-    text = chance.choice(secrets)
-    if chance.random() < 0.3:
-        text = text[3 : chance.randrange(20, 46)]
-    start = chance.choice(["", "\r\n "[chance.randrange(3) :], "%0A", "%00", "\u2028", "\x07", '"'])
-    path = chance.choice([
-        f"/v1/jobs/{start}{text}", f"/{text}", f"/v1/jobs?token={text}", f"/v1/{text}/jobs", f"/v1/jobs?{text}",
-        f"/v1/events?subject={text}", f"/v1/runs/{text}/stream", f"http://{text}@h/v1/jobs/{text}",
-        f"/v1/jobs/{text}{start}/cancel", f"/v1/x#{text}",
-    ])  # fmt: skip
-    method = chance.choice(["GET", "POST", "PATCH", "DELETE", text])
-    lines = chance.sample(
-        [
-            f"Idempotency-Key: {start}{text}", f"user_id: {start}{text}", f"If-Match: {text}", f"Last-Event-ID: {text}",
-            f"X{start}: {text}", f"Ledger-Position: {text}", f"Cookie: token={text}", f"{text}: 1",
-            f"Content-Length: {text}", f"Accept: {text}",
-        ],
-        chance.randrange(3),
-    )  # fmt: skip
-    token = chance.choice([user.token, f"{text}{start}", "", text[:30]])
-    return head(method, path, token, *lines, "Connection: close")
-
-
-async def test_whatever_a_client_sends_no_line_breaks_or_shows_a_secret(user, log_lines):
-    # given
-    chance = random.Random(SEED)
-    secrets = [user.token, f"jl_{'Qz' * 21}Q_0123456", "Zx" * 30]
-    hidden = [secret[3:46][at : at + 12].encode() for secret in secrets for at in range(31)]
-
-    async def send(request):
-        async with connection(user.service) as raw:
-            await raw.send(request)
-            return await raw.rest()
-
-    # when
-    for _ in range(30):
-        answers = await asyncio.gather(*(send(hostile(chance, user, secrets)) for _ in range(20)))
-        assert all(answer.startswith(b"HTTP/1.") for answer in answers)
-    # then
-    text = log_lines.getvalue()
-    every = [msgspec.json.decode(line) for line in text.decode().splitlines()]
-    assert len([line for line in every if line["event"] in ("request", "request.unreadable")]) == 600
-    assert {line.get("outcome") for line in every} > {"not_found", "validation_error", "unauthorized", None}
-    assert not [each for each in hidden if each in text]
