@@ -4,7 +4,7 @@ Both sides: ``jobledger serve`` on a log of many runs (1,000,000 in a full run),
 a tenth of a second and an hour, so that some hundred are alive at any time; one in five fails and says why with its
 end, one in twenty is told something in between, one in two hundred is deleted. 100 rows are asked for, with a
 token that sees all. Points are near the end, in the middle and near the beginning, each by position and by time;
-several close to each other are asked for in turn, and how many were alive at each is kept. No page is kept on either
+thousands around each place are asked for in turn, so that nothing is kept of a point. No page is kept on either
 side: a ``start_date`` before all rows makes every URL of a list as of now another one.
 """
 
@@ -41,8 +41,8 @@ LISTS = {
     "one agent": "&agent_id=agent-00000001",
 }
 PLACES = {"near the end": 0.99, "in the middle": 0.5, "near the beginning": 0.03}
-NEIGHBOURS = 16
-"""Points that are asked for in turn around each place."""
+NEIGHBOURS = 5_000
+"""Points that are asked for in turn around each place, more than it is kept of how many were alive."""
 RUNS_OF_AGENT = 5_000
 """Runs of one agent, so that the list near the beginning has 100 of them, too."""
 URLS = 20_000

@@ -168,7 +168,7 @@ SETTINGS = {
     "no undo": {(undo, "SIZE_MAX"): 0},
     "little undo": {(undo, "SIZE_MAX"): 150},
     "many alive": {(search, "LIVING_MAX"): 3, (past, "LIVING_MAX"): 3, (search, "ARMS_MAX"): 0},
-    "narrow": {(past, "SPARE"): 1.0},
+    "narrow": {(past, "SPARE"): {"us": 1.0, "position": 1.0}},
 }
 
 
