@@ -1,4 +1,4 @@
-"""Histories into the ledger and out of it: foreign formats, exports, and restoring an export to the letter."""
+"""Histories into the ledger and out of it: foreign formats, exports and what restores them, bundles of evidence."""
 
 from __future__ import annotations
 

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Final
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 import msgspec
 
@@ -37,8 +37,10 @@ SUMMARY_MAX: Final = 1_000
 """Lines of a summary; a history with more changes than that is better read by a program."""
 DATA_SIZE_MAX: Final = 256 * 2**20
 """Bytes of its events' data; with proofs and escapes its file is a few times as long."""
+SIZE_MAX: Final = 1 << 30
+"""Bytes of a bundle: a run of 100,000 events with its proofs has 200 MB."""
 Leaf = tuple[int, str, int, str, int, int, int, str, str | None, str | None, str]
-_decode_leaf = msgspec.json.Decoder(Leaf).decode
+_decode_leaf: Callable[[str], tuple[Any, ...]] = msgspec.json.Decoder(Leaf).decode
 
 
 class Item(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -103,7 +105,11 @@ def pack(ledger: str, key: VerifierKey, note: str, events: Sequence[Recorded], t
         checkpoint=note,
         events=[_item(event, tree, signed) for event in events],
     )
-    return msgspec.json.format(msgspec.json.encode(bundle), indent=1) + b"\n"
+    raw = msgspec.json.format(msgspec.json.encode(bundle), indent=1) + b"\n"
+    if len(raw) > SIZE_MAX:
+        what = f"its {len(events):,} events with their proofs take {len(raw):,} bytes, more than a bundle can"
+        raise invalid(bundle.stream, what)
+    return raw
 
 
 def _item(event: Recorded, tree: Tree, size: int) -> Item:
@@ -184,7 +190,9 @@ def _signed(bundle: Bundle, keys: Sequence[VerifierKey], tell: Tell) -> tuple[Ch
 def _event(bundle: Bundle, item: Item, signed: Checkpoint | None, tell: Tell) -> Recorded | None:
     """Return an event of the bundle as its ledger has it; None where its leaf is none, which is told."""
     try:
-        event = _recorded(item, *_decode_leaf(item.leaf))
+        *envelope, digest = _decode_leaf(item.leaf)
+        data = None if item.data is None else item.data.encode()
+        event = Recorded(*[*envelope, data, _bytes(item.salt), digest])
         if leaf_data(msgspec.structs.replace(event, data=None, salt=None)) != item.leaf.encode():
             raise ValueError("it is not written as leaves are")
     except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
@@ -203,28 +211,6 @@ def _event(bundle: Bundle, item: Item, signed: Checkpoint | None, tell: Tell) ->
     if signed is not None:
         _check_path(event, item, signed, tell)
     return msgspec.structs.replace(event, digest=event.digest if event.data is None else None)
-
-
-def _recorded(
-    item: Item, position: int, stream: str, version: int, type: str, schema: int, time: int, recorded: int, actor: str,
-    key: str | None, correlation: str | None, digest: str,
-) -> Recorded:  # fmt: skip
-    data = None if item.data is None else item.data.encode()
-    return Recorded(
-        position,
-        stream,
-        version,
-        type,
-        schema,
-        time,
-        recorded,
-        actor,
-        key,
-        correlation,
-        data,
-        _bytes(item.salt),
-        digest,
-    )
 
 
 def _check_path(event: Recorded, item: Item, signed: Checkpoint, tell: Tell) -> None:

@@ -30,8 +30,7 @@ def public_path(db: Path) -> Path:
 
 def signed_path(db: Path) -> Path:
     """Return where the last checkpoint of a ledger file is."""
-    where = db.resolve()
-    return where.with_name(f"{where.name}.signed")
+    return private.named_after(db, ".signed")
 
 
 def load(db: Path, name: str) -> Signer:
@@ -102,7 +101,11 @@ def remembered(db: Path) -> str | None:
         return None
     with _named(path):
         note = private.read(path, is_secret=False, size_max=NOTE_SIZE_MAX).decode("utf-8", "replace")
-        parse(note, "the file")
+        try:
+            parse(note, "the file")
+        except InvalidInput as error:
+            what = f"{error}; put the last checkpoint back, or begin anew: jobledger checkpoint --new-key"
+            raise Unreadable(path=path, reason=what) from error
         return note
 
 

@@ -262,10 +262,11 @@ class Ledger:
         on, also what goes on in another way than was signed last; the log keeps the first note of each size.
         Raises ``Damaged``, ``StoreClosed``, and ``Unreadable`` where the key cannot be read or made.
         """
-        last, remembered = await self.store.last_checkpoint(), await self.store.last_signed()
+        last = await self.store.last_checkpoint()
+        remembered = None if new_key else await self.store.last_signed()
         known = None if new_key else await self.store.published()
         before = [] if last is None else [checkpoint.goes_on_from(last.note, last.size, self.name, known)]
-        if remembered is not None and not new_key and (other := checkpoint.parse(remembered)).origin == self.name:
+        if remembered is not None and (other := checkpoint.parse(remembered)).origin == self.name:
             before.append(other)
         size, root = await self.store.prove(lambda tree: tree.going_on_from(before))
         signer = await self.store.signer(new=new_key)

@@ -25,7 +25,13 @@ def beside(db: Path, suffix: str) -> Path:
     """Return where a file of a ledger is, by whatever links that is reached: ``ledger.db`` has ``ledger.key``."""
     where = db.resolve()
     # A ledger that is itself named so must not be taken for it.
-    return where.with_name(f"{where.name}{suffix}") if where.suffix == suffix else where.with_suffix(suffix)
+    return named_after(db, suffix) if where.suffix == suffix else where.with_suffix(suffix)
+
+
+def named_after(db: Path, suffix: str) -> Path:
+    """Return where a file of one ledger file alone is: ``ledger.db`` has ``ledger.db.signed``, and a copy another."""
+    where = db.resolve()
+    return where.with_name(f"{where.name}{suffix}")
 
 
 def make(path: Path, content: bytes, mode: int = SECRET_MODE) -> bool:

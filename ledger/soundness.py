@@ -37,9 +37,13 @@ async def verify_file(
     Nothing is written. ``keys``, ``must_sign`` and ``against`` as in ``verify``, whose errors it raises, and
     ``Unreadable`` for what is no ledger.
     """
-    note = keys_of.remembered(path)
-    remembered = None if note is None else (str(keys_of.signed_path(path)), note)
     strange = await asyncio.to_thread(_on_own, path, misshapen)
+    remembered = None
+    try:
+        if (note := keys_of.remembered(path)) is not None:
+            remembered = (str(keys_of.signed_path(path)), note)
+    except Unreadable as error:
+        strange.append(Strange(str(error), False))
     if any(what.is_fatal for what in strange):  # what is read from it could be anything, and without end
         return _unread(strange)
     verdict, told = await asyncio.gather(
@@ -55,7 +59,7 @@ async def verify_file(
 
 
 class Strange(NamedTuple):
-    """Something in a database that no ledger has, or that it lacks; ``is_fatal``: in the place of a table of it."""
+    """Something that no ledger has in its files, or that it lacks; ``is_fatal``: in the place of a table of it."""
 
     problem: str
     is_fatal: bool

@@ -25,8 +25,7 @@ class Last(msgspec.Struct, frozen=True, kw_only=True):
 
 def path_of(db: Path) -> Path:
     """Return where the last verdict on a ledger file is."""
-    where = db.resolve()
-    return where.with_name(f"{where.name}.verified")
+    return private.named_after(db, ".verified")
 
 
 def note(db: Path, verdict: Verdict, now_us: int) -> bool:

@@ -53,9 +53,12 @@ class Witnesses:
 
     def remember(self, note: str, source: str) -> None:
         """Take what was signed last, as it is kept beside the file; one of another ledger says nothing."""
-        found = checkpoint.parse(note, source)
-        if found.origin == self._name:
-            self._keep(found, f"what was signed last, in {source},")
+        try:
+            found = checkpoint.parse(note, source)
+            if found.origin == self._name:
+                self._keep(found, f"what was signed last, in {source},")
+        except InvalidInput as error:
+            self._faults.append((0, str(error)))
 
     def keep(self, rows: Iterable[tuple[Any, ...]]) -> None:
         """Take the checkpoints that stand in the ledger's file: rows of size and note."""

@@ -20,8 +20,6 @@ from server.cli.options import check_target, clean, db_option, existing, json_op
 
 T = TypeVar("T")
 STDIN = "-"
-BUNDLE_SIZE_MAX = 1 << 30
-"""Bytes of a bundle: a run of 100,000 events with its proofs has 200 MB."""
 
 key_option = click.option(
     "--key",
@@ -144,7 +142,7 @@ async def _bundle(db: Path, id: str) -> bytes:
 def verify_bundle(file: str, key: str | None, as_json: bool) -> bool:
     """Check a bundle and print the verdict; tell whether it is good."""
     keys_trusted = trusted(key) if key else []
-    raw = read_bytes(file, BUNDLE_SIZE_MAX)
+    raw = read_bytes(file, bundles.SIZE_MAX)
     try:
         verdict = bundles.verify(raw, keys_trusted)
     except Unreadable as error:

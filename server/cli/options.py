@@ -100,10 +100,9 @@ def existing(db: Path) -> Path:
 def check_target(db: Path, target: Path) -> None:
     """Raise ``UsageError`` where a result is to be written over a file of the ledger itself."""
     endings = ("", "-wal", "-shm", "-journal", ".signed", ".verified", ".callbacks", ".writer", ".rebuild")
-    files = [
-        where.with_name(where.name + ending) for where in (db.resolve(), views_path(db).resolve()) for ending in endings
-    ]
-    if target.resolve() in [*files, *(private.beside(db, ending) for ending in (".key", ".pub", ".secret"))]:
+    own = {private.named_after(where, ending) for where in (db, views_path(db)) for ending in endings}
+    own |= {private.beside(db, ending) for ending in (".key", ".pub", ".secret")}
+    if target.resolve() in own:
         raise click.UsageError(f"{target} belongs to the ledger; name another file.")
 
 

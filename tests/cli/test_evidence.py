@@ -366,3 +366,17 @@ def test_views_that_are_wrong_are_in_the_last_verdict_too(db):
     connection.close()
     assert jobledger("verify", "--db", db, "--views").code == 1
     assert b'"ok":false' in db.with_name("ledger.db.verified").read_bytes()
+
+
+def test_a_last_checkpoint_that_was_damaged_is_told_and_holds_up_nothing_for_good(db):
+    good("checkpoint", "--db", db)
+    keys.signed_path(db).write_text("nonsense")
+    # The log is verified all the same, and what is wrong is told
+    done = jobledger("verify", "--db", db, "--json")
+    assert (done.code, done.json["size"], done.json["signed"]) == (1, EVENTS, EVENTS)
+    assert [problem["position"] for problem in done.json["problems"]] == [0]
+    # Nothing is signed until somebody says that it goes on
+    done = jobledger("checkpoint", "--db", db)
+    assert (done.code, "begin anew: jobledger checkpoint --new-key" in done.err) == (2, True)
+    good("checkpoint", "--db", db, "--new-key")
+    assert good("verify", "--db", db, "--json").json["ok"]

@@ -234,10 +234,11 @@ def test_a_name_that_stands_twice_is_refused(made, name, value):
         bundle.verify(raw)
 
 
-async def test_a_bundle_that_would_be_too_large_is_not_made(ledger, monkeypatch):
+@pytest.mark.parametrize("limit", ["DATA_SIZE_MAX", "SIZE_MAX"])
+async def test_a_bundle_that_would_be_too_large_is_not_made(ledger, monkeypatch, limit):
     await tell(ledger)
-    monkeypatch.setattr("ledger.bundle.DATA_SIZE_MAX", 100)
-    with pytest.raises(InvalidInput, match=r"more than a bundle can \(100\)"):
+    monkeypatch.setattr(f"ledger.bundle.{limit}", 100)
+    with pytest.raises(InvalidInput, match="more than a bundle can"):
         await archive.bundle(ledger, RUN)
 
 

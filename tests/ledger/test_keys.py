@@ -36,16 +36,21 @@ def _load(db, found):
     found.put(keys.load(db, NAME).to_text())
 
 
-def test_processes_that_start_at_once_get_the_same_key(db):
+def answers_of(work, db, processes, answers):
+    """What processes put into their queue that do a work at the same time."""
     spawn = multiprocessing.get_context("fork")
     found = spawn.Queue()
-    started = [spawn.Process(target=_load, args=(db, found)) for _ in range(8)]
+    started = [spawn.Process(target=work, args=(db, found)) for _ in range(processes)]
     for process in started:
         process.start()
-    texts = {found.get(timeout=30) for _ in started}
+    texts = {found.get(timeout=30) for _ in range(answers)}
     for process in started:
         process.join(30)
-    assert texts == {keys.key_path(db).read_text().strip()}
+    return texts
+
+
+def test_processes_that_start_at_once_get_the_same_key(db):
+    assert answers_of(_load, db, 8, 8) == {keys.key_path(db).read_text().strip()}
 
 
 def test_a_fresh_key_takes_the_old_ones_place_and_what_that_signed_stays_valid(db):
@@ -134,15 +139,7 @@ def _renew(db, found):
 
 
 def test_processes_that_renew_a_key_at_once_lose_none(db):
-    spawn = multiprocessing.get_context("fork")
-    found = spawn.Queue()
-    started = [spawn.Process(target=_renew, args=(db, found)) for _ in range(4)]
-    for process in started:
-        process.start()
-    made = {found.get(timeout=30) for _ in range(20)}
-    for process in started:
-        process.join(30)
-    assert made == {str(key) for key in keys.published(db)}
+    assert answers_of(_renew, db, 4, 20) == {str(key) for key in keys.published(db)}
     assert keys.load(db, NAME).verifier == keys.published(db)[-1]
 
 
@@ -186,5 +183,5 @@ def test_the_last_checkpoint_is_remembered_and_an_older_one_never_again(db):
     keys.remember(db, signer.sign(5, bytes(32)), anew=True)
     assert keys.remembered(db) == signer.sign(5, bytes(32))
     keys.signed_path(db).write_text("nonsense")
-    with pytest.raises(Unreadable, match="signed cannot be read: the file is no signed note"):
+    with pytest.raises(Unreadable, match=r"signed cannot be read: the file: is no signed note.*--new-key"):
         keys.remembered(db)
