@@ -15,7 +15,7 @@ class Call(msgspec.Struct, kw_only=True):
     """One call of a tool. Times are microseconds; ``start_us`` of a return that nobody asked for is its own.
 
     ``number``: how many calls of the run had its ``call_id`` before: ids are the model's, and models repeat themselves.
-    ``position``: of the log, of the message that made it known.
+    ``position``: of the log, of the message that made it known; ``arguments``: JSON text, as the model wrote it.
     """
 
     position: int
@@ -26,7 +26,9 @@ class Call(msgspec.Struct, kw_only=True):
     start_us: int
     end_us: int | None = None
     succeeded: bool | None = None
+    arguments: str = ""
     answer: str = ""
+    return_position: int | None = None
     call_message_id: str | None = None
     return_message_id: str | None = None
 
@@ -58,8 +60,10 @@ class Calls:
         whole = self._parts.get((message.id, called.tool_call_id))
         if whole is not None and (called.name is None or whole.name is None):
             whole.name = whole.name or called.name  # a stream records a call part by part, and names it once
+            whole.arguments += called.arguments or ""
             return
         call = self._add(message, called.tool_call_id, called.name, position, time_us)
+        call.arguments = called.arguments or ""
         call.call_message_id = message.id
         self._parts[message.id, call.call_id] = self._parts[message.id, None] = call
         if call.call_id is not None:
@@ -78,6 +82,7 @@ class Calls:
         call.name = call.name or message.name
         call.succeeded = returned.status == "success"
         call.answer = _text(returned)
+        call.return_position = position
         call.return_message_id = message.id
 
     def _answered(self, call_id: str, step_id: str | None) -> Call | None:

@@ -54,9 +54,9 @@ class RunMetrics(msgspec.Struct, frozen=True, kw_only=True):
     template_id: str | None = None
 
 
-_COUNTED = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_input_tokens", "cache_write_tokens",
+COUNTED = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_input_tokens", "cache_write_tokens",
             "reasoning_tokens", "cached_tokens", "cache_read_tokens")  # fmt: skip
-SUMS = f"SELECT count(*), {', '.join(f'sum({name})' for name in _COUNTED)} FROM steps WHERE run_id = :id"
+SUMS = f"SELECT count(*), {', '.join(f'sum({name})' for name in COUNTED)} FROM steps WHERE run_id = :id"
 """Sums over all steps of the run ``:id``."""
 TOLD = "SELECT usage FROM runs WHERE id = :id"
 """What the producer told of the whole run ``:id``."""
@@ -72,7 +72,7 @@ _told = msgspec.json.Decoder(TokenUsage).decode
 def usage(sums: Sequence[Any], told: bytes | None) -> UsageStatistics:
     """Return the usage of a run from a row of ``SUMS`` and one of ``TOLD``."""
     count, *numbers = sums
-    summed = dict(zip(_COUNTED, numbers, strict=True))
+    summed = dict(zip(COUNTED, numbers, strict=True))
     whole = TokenUsage() if told is None else _told(told)
 
     def of(name: str) -> int | None:
