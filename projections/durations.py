@@ -61,7 +61,7 @@ def _covered_s(spans: Iterable[Span], begun_us: int, until_us: int) -> float:
 
 
 def in_words(seconds: float) -> str:
-    """Return a duration as people say it: ``<1 ms``, ``12 ms``, ``41.2 s``, ``3 min 12 s``, ``2 h 05 min``, ``3 d 4 h``."""
+    """Return a duration as people say it: ``<1 ms``, ``12 ms``, ``41.2 s``, ``3 min 12 s``, ``2 h 05 min``."""
     if 0 < seconds < 0.0005:
         return "<1 ms"
     if seconds < 0.9995:

@@ -83,7 +83,7 @@ class Act(msgspec.Struct, frozen=True, kw_only=True):
     reason: str | None
 
 
-class Refusal(msgspec.Struct, frozen=True, kw_only=True):
+class RefusedChange(msgspec.Struct, frozen=True, kw_only=True):
     """A status that somebody asked for and the rules refused, as the run was ``found``."""
 
     position: int
@@ -108,7 +108,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     errors: list[Fault]
     loops: list[Loop]
     retries: list[Retry]
-    refused: list[Refusal]
+    refused: list[RefusedChange]
     cancelled: Act | None
     deleted: Act | None
     erased: Act | None
@@ -245,9 +245,9 @@ def _acts(events: Sequence[Recorded]) -> dict[str, Act]:
     return found
 
 
-def _refusals(events: Sequence[Recorded]) -> list[Refusal]:
+def _refusals(events: Sequence[Recorded]) -> list[RefusedChange]:
     return [
-        Refusal(
+        RefusedChange(
             position=event.position,
             time=to_text(event.time),
             actor=event.actor,

@@ -110,17 +110,17 @@ def drawing(report: Report) -> Drawing:
         lanes.append(Lane("Steps", line.bars(steps)))
     if calls:
         lanes.append(Lane("Tool calls", line.bars(calls)))
-    events = [_Piece(at, at, "event", f"{entry.position} {entry.type}") for entry in report.timeline
-              if (at := from_text(entry.time)) is not None]  # fmt: skip
+    events = [_moment(entry.time, "event", f"{entry.position} {entry.type}") for entry in report.timeline]
     lanes.append(Lane("Events", line.bars(events)))
-    errors = [
-        _Piece(at, at, "error", f"{error.kind}, position {error.position}")
-        for error in report.errors
-        if (at := from_text(error.time)) is not None
-    ]
+    errors = [_moment(error.time, "error", f"{error.kind}, position {error.position}") for error in report.errors]
     if errors:
         lanes.append(Lane("Errors", line.bars(errors)))
     return Drawing(lanes, _ticks(line), _told(report))
+
+
+def _moment(time: str, kind: str, title: str) -> _Piece:
+    time_us = from_text(time)
+    return _Piece(time_us, time_us, kind, title)
 
 
 def _told(report: Report) -> str:

@@ -12,10 +12,10 @@ from projections.spans import short
 from server.html.drawing import drawing
 from server.html.templates import digest, environment, style
 
-STEPS_ENDS: Final = (150, 250)
+STEPS_ENDS: Final = (100, 150)
 """How many steps of a long run a page has, from its beginning and from its end, unless all is asked for."""
-TIMELINE_ENDS: Final = (500, 1_000)
-"""Likewise of its events: with both, a page stays below 2 MB."""
+TIMELINE_ENDS: Final = (300, 700)
+"""Likewise of its events: with both, a page stays below 1.5 MB."""
 LIST_MAX: Final = 20
 """Loops, retries, refusals, attempts and errors that are named one by one."""
 

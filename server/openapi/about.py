@@ -25,6 +25,7 @@ PARAMETERS: Final[dict[str, str]] = {
     "feedback": "Only those with this feedback.",
     "folder_id": "Another name of `source_id`.",
     "from": "How many events the earlier tree has.",
+    "full": "Texts whole, where they are shortened otherwise.",
     "has_feedback": "Only those with feedback (true), or only those without (false).",
     "job_type": "What to list, in the shape of a job; `job` unless said.",
     "limit": "How many to answer with, at most.",
