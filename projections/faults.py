@@ -233,3 +233,8 @@ def reason_of(said: facts.Step) -> str:
         if data.get(name):
             return as_text(data[name])
     return as_text(data) if data else ""
+
+
+def after_others(count: int) -> str:
+    """Return when a call was tried again, in words; ``count``: calls in between."""
+    return f"after {count:,} other {'call' if count == 1 else 'calls'}" if count else "at once"

@@ -12,7 +12,7 @@ from rich.text import Text
 from projections.attempts import Owed
 from projections.durations import in_words
 from projections.excerpts import Excerpt, line
-from projections.faults import Fault, Retry
+from projections.faults import Fault, Retry, after_others
 from projections.gaps import Gap
 from projections.report import Act, Header, Report
 from projections.spans import short
@@ -134,7 +134,7 @@ _KINDS: Final = {"format": "format error", "tool": "tool error", "step": "failed
 
 
 def _of_tool(fault: Fault) -> str:
-    return "" if fault.tool is None else f" of {fault.tool}"
+    return "" if fault.tool is None else f" of {short(fault.tool, 40)}"
 
 
 def _kinds(errors: Sequence[Fault]) -> str:
@@ -162,8 +162,7 @@ def _retry(retry: Retry) -> str:
     if retry.kind == "step":
         return f"{where}went on after the step that failed at position {retry.failed_position}, {outcome}"
     arguments = "" if retry.arguments is None else line(retry.arguments.text, 60)
-    later = "at once" if retry.later == 1 else f"{retry.later - 1:,} calls later"
-    return f"{where}{retry.tool}({arguments}) again {later}, {outcome}"
+    return f"{where}{short(retry.tool or '?', 40)}({arguments}) again {after_others(retry.later - 1)}, {outcome}"
 
 
 def _act(act: Act) -> str:
@@ -199,7 +198,7 @@ def _about(report: Report, full: bool) -> Pairs:
     yield "time", _time(header)
     for name, time in (("created", header.created_at), ("running", header.running_at), ("ended", header.ended_at)):
         yield name, time or "never"
-    if header.usage.total_tokens is not None:
+    if header.usage.total_tokens:
         used = header.usage
         parts = f"{used.prompt_tokens or 0:,} prompt + {used.completion_tokens or 0:,} completion"
         yield "tokens", f"{used.total_tokens:,} = {parts}"

@@ -136,12 +136,13 @@ def _calls(report: Report) -> list[CallTold]:
 
 def _of_step(step: StepTold, line: _Line) -> _Piece:
     kind = "failed" if step.status == "failed" else "odd" if step.number % 2 else "even"
-    return _piece(step, line, kind, f"step {step.number}: {step.status}", str(step.number))
+    mark = "✕ " if kind == "failed" else ""
+    return _piece(step, line, kind, f"step {step.number}: {step.status}", f"{mark}{step.number}")
 
 
 def _of_call(call: CallTold, line: _Line) -> _Piece:
-    kind = "failed" if call.status == "error" else "call"
-    return _piece(call, line, kind, f"{short(call.tool or '?', NAME_MAX)}: {call.status or 'open'}")
+    kind, mark = ("failed", "✕") if call.status == "error" else ("call", "")
+    return _piece(call, line, kind, f"{short(call.tool or '?', NAME_MAX)}: {call.status or 'open'}", mark)
 
 
 def _piece(of: StepTold | CallTold, line: _Line, kind: str, title: str, label: str = "") -> _Piece:
@@ -211,8 +212,8 @@ def _tick(seconds: float) -> str:
     if seconds < 60:
         return f"{seconds:g} s"
     whole = round(seconds)
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02d} min"
-    if whole < 86_400:
-        return f"{whole // 3600}:{whole % 3600 // 60:02d} h"
+    for size, small, name in ((3600, 60, "min"), (86_400, 3600, "h")):
+        if whole < size:
+            rest = whole % small * 60 // small
+            return f"{whole // small}:{rest:02d} {name}" if rest else f"{whole // small} {name}"
     return f"{whole / 86_400:g} d"

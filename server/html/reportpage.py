@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from projections.durations import in_words
 from projections.excerpts import line
+from projections.faults import after_others
 from projections.report import Report
 from projections.spans import short
 from server.html.drawing import drawing
@@ -37,6 +38,7 @@ def page(report: Report, ledger: str, *, full: bool = False) -> str:
             steps=_ends(report.steps, STEPS_ENDS, full),
             entries=_ends(report.timeline, TIMELINE_ENDS, full),
             list_max=len(report.timeline) if full else LIST_MAX,
+            after_others=after_others,
             in_words=in_words,
             line=line,
             short=short,
