@@ -216,7 +216,7 @@ _SUMMARIES: Final[dict[type[Fact], Callable[[Any], str]]] = {
     facts.Created: _of_creation,
     facts.Changed: _of_change,
     facts.RunUpdated: _of_change,
-    facts.Refused: lambda fact: f"{fact.asked} refused, as it was {fact.found}",
+    facts.Refused: lambda fact: f"{fact.asked}, as it was {fact.found}",
     facts.Deleted: lambda fact: fact.reason or "",
     facts.Erased: lambda fact: fact.reason,
     facts.Attempted: _of_attempt,

@@ -261,7 +261,7 @@ def _step(step: StepTold, full: bool) -> Iterator[str]:
     mark = "!" if step.status == "failed" else " "
     what = step.error_type or step.stop_reason or ""
     said = f"{what}{_tags(step.tags)} {'' if step.model is None else short(step.model, 40)}"
-    yield clean(f"{mark} {step.number:>4}  {step.status:9}  {took:>11}  {tokens:>14}  {said}")
+    yield clean(f"{mark} {step.number:>4}  {step.status:9}  {took:>11}  {tokens:>14}  {said}").rstrip()
     if step.error is not None and step.error.text and step.error_type != "tool_error":
         yield from _text(step.error, full)
     for call in step.calls:

@@ -90,11 +90,8 @@ def test_a_loop_is_named_with_its_steps():
     happened = []
     for number, id in enumerate(ids):
         arguments = '{"id": 7}' if number >= 3 else f'{{"id": {number}}}'
-        happened += [
-            call(number, str(number), "get_user", arguments, step_id=id),
-            back(number, str(number), step_id=id),
-        ]
-        happened.append(done(number, id))
+        asked = call(number, str(number), "get_user", arguments, step_id=id)
+        happened += [asked, back(number, str(number), step_id=id), done(number, id)]
     (loop,) = report(given(running(), *happened)).loops
     assert loop.name == 'get_user({"id": 7}) 6 times in a row, steps 4–9'
     assert (loop.count, loop.steps, loop.positions) == (6, [4, 5, 6, 7, 8, 9], [12, 15, 18, 21, 24, 27])

@@ -238,14 +238,21 @@ def test_durations_are_told_as_people_say_them(seconds, words):
             "failed after 8.0 s in step 2 of 2: llm_api_error (ValueError) – no",
         ),
         ([running(1), ended(9, "failed")], "failed after 8.0 s: no reason was recorded"),
-        ([ended(9, "failed", error={"message": "a\nb"})], "failed 9.0 s after its creation, before it ran: no reason was recorded – a b"),
+        (
+            [ended(9, "failed", error={"message": "a\nb"})],
+            "failed 9.0 s after its creation, before it ran: no reason was recorded – a b",
+        ),
         ([running(0), done(2), ended(3, stop_reason="end_turn")], "completed after 3.0 s in 1 step"),
         ([running(0), done(2), ended(3, stop_reason="max_steps")], "completed after 3.0 s in 1 step: max_steps"),
         (
             [running(0), *WRONG_TOOL, TOOL_STEP, ended(9)],
             "completed after 9.0 s in 1 step; 1 error on the way, the first in step 1",
         ),
-        ([running(0), user(4)], "running, with no end recorded; the last event was at 2023-11-14T22:13:24.000000Z, 4.0 s after its creation"),
+        (
+            [running(0), user(4)],
+            "running, with no end recorded; the last event was at 2023-11-14T22:13:24.000000Z, "
+            "4.0 s after its creation",
+        ),
         (
             [running(0), *(call(at, str(at), "look", '{"a":1}', step_id=A) for at in range(6)), done(7), ended(8)],
             'completed after 8.0 s in 1 step; looped: look({"a":1}) 6 times in a row, step 1',
