@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import click
 import msgspec
 from rich.console import Console
+from rich.control import Control
 from rich.text import Text
 
 from ledger.errors import BadRequest
 from ledger.times import to_text
 from projections.report import report
 from server.cli.frames import Frames
+from server.cli.keyboard import keys, pressed
 from server.cli.options import at_option, clean, db_option, json_option, out, point, run, say_json
 from server.cli.reading import history
 from server.cli.replayscreen import screen
 
-KEY: Final = re.compile(r"\x1b\[[0-9;]*[A-Za-z~]|\x1bO[A-Za-z]|.", re.DOTALL)
-"""One key of what a terminal sends at once: an escape sequence, or a character."""
 NEXT: Final = ("n", " ", "\r", "\n", "\x1b[C", "\x1bOC")
 BACK: Final = ("b", "\x1b[D", "\x1bOD")
 FIRST: Final = ("\x1b[H", "\x1bOH", "\x1b[1~", "\x1b[7~")
@@ -59,7 +58,8 @@ def replay(db: Path, as_json: bool, when: str | None, plain: bool, id: str) -> N
     elif plain or not len(frames) or not (sys.stdin.isatty() and console.is_terminal) or console.is_dumb_terminal:
         _lines(console, frames)
     else:
-        Player(frames, console, click.getchar).play()
+        with pressed(sys.stdin.fileno()) as read:
+            Player(frames, console, read).play()
 
 
 def _lines(console: Console, frames: Frames) -> None:
@@ -74,13 +74,13 @@ def _lines(console: Console, frames: Frames) -> None:
 
 
 class Player:
-    """Goes through frames by keys. ``read``: what the terminal sends next; "" or ``EOFError`` where that is nothing."""
+    """Goes through frames by keys. ``read``: what the terminal sends next; "" once it is gone."""
 
     def __init__(self, frames: Frames, console: Console, read: Callable[[], str]) -> None:
         self.number = 1
         self._frames = frames
         self._console = console
-        self._keys = _keys(read)
+        self._keys = keys(read)
         self._notice = ""
 
     def play(self) -> None:
@@ -158,19 +158,8 @@ class Player:
         text.append(head, "bold")
         for each in rest:
             text.append(f"\n{each}", "bold" if each.startswith("—") else "")
+        self._console.control(Control.home())  # each screen is drawn over the one before
         self._shown.update(text)
-
-
-def _keys(read: Callable[[], str]) -> Iterator[str]:
-    """Yield keys one by one until the terminal is gone, or Ctrl-C or Ctrl-D ends it."""
-    while True:
-        try:
-            sent = read()
-        except (EOFError, KeyboardInterrupt):
-            return
-        if not sent:
-            return
-        yield from KEY.findall(sent)
 
 
 COMMANDS = (replay,)

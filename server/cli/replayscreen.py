@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -30,7 +29,7 @@ def screen(frame: Frame, count: int, width: int, height: int, notice: str = "") 
         f"{to_text(event.time)}{gap} by {event.actor}",
     ]
     room = max(height, LEAST) - len(head) - 4  # three titles and the notice
-    data, changed, state = (_wrapped(lines, width) for lines in (_data(frame), _changes(frame), _state(frame)))
+    data, changed, state = (_wrapped(lines, width) for lines in (_data(frame), _changes(frame), _state(frame, width)))
     shown_data = _cut(data, max(room // 3, room - len(changed) - len(state)))
     room -= len(shown_data)
     shown_changed = _cut(changed, max(room // 2, room - len(state)))
@@ -59,15 +58,17 @@ def _changes(frame: Frame) -> list[str]:
     return [f"{name}: {_value(old)} → {_value(new)}" for name, (old, new) in frame.changed.items()]
 
 
-def _state(frame: Frame) -> list[str]:
+def _state(frame: Frame, width: int) -> list[str]:
+    """Return what is known of the resource, short values together on one line."""
     if frame.now is None:
         return ["there is none"]
-    return _flowing(frame.now)
-
-
-def _flowing(values: Mapping[str, Any]) -> list[str]:
-    """Return what is known of a resource, short values together on one line."""
-    return ["  ".join(f"{name}={_value(value)}" for name, value in values.items() if value is not None)]
+    lines = [""]
+    for name, value in frame.now.items():
+        if value is not None:
+            told = f"{name}={_value(value)}"
+            together = f"{lines[-1]}  {told}" if lines[-1] else told
+            lines[-1:] = [together] if cell_len(clean(together)) <= width - 2 else [lines[-1], told]
+    return [each for each in lines if each]
 
 
 def _value(value: Any) -> str:

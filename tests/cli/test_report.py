@@ -163,7 +163,7 @@ def test_no_file_of_the_ledger_is_written_over(db, ending):
     ("arguments", "told"),
     [
         ([ABSENT], ABSENT),
-        (["token-00000000-0000-4000-8000-000000000001"], "run-<uuid4>"),
+        (["token-00000000-0000-4000-8000-000000000001"], "job-<uuid4>"),
         ([JOB, "--json", "--html", "x"], "do not go together"),
         ([JOB, "--html", "/absent/x.html"], "cannot be written"),
     ],
