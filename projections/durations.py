@@ -60,6 +60,14 @@ def _covered_s(spans: Iterable[Span], begun_us: int, until_us: int) -> float:
     return round(covered_ns / _NS, 6)
 
 
+def gap_in_words(seconds: float) -> str:
+    """Return how long after the one before something came; nothing where that is no time."""
+    if seconds == 0:
+        return ""
+    words = in_words(seconds)
+    return words if words.startswith("<") else f"+{words}"
+
+
 def in_words(seconds: float) -> str:
     """Return a duration as people say it: ``<1 ms``, ``12 ms``, ``41.2 s``, ``3 min 12 s``, ``2 h 05 min``."""
     if 0 < seconds < 0.0005:

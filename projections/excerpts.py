@@ -15,7 +15,7 @@ TAIL: Final = 120
 _encode = msgspec.json.Encoder().encode
 
 
-class Excerpt(msgspec.Struct, frozen=True):
+class Excerpt(msgspec.Struct, frozen=True, gc=False):
     """A text, or as much of it as was asked for; ``size``: characters of the whole."""
 
     text: str

@@ -17,7 +17,7 @@ from projections.spans import short
 _US = 1_000_000
 
 
-class Entry(msgspec.Struct, frozen=True, kw_only=True):
+class Entry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One event. ``gap_s``: since the effective time of the event before it, the latest time told by then.
 
     ``by``: the admin who acted for the actor. ``step``: the number of the step that it belongs to. ``text``: what was
@@ -35,6 +35,13 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
     is_error: bool = False
     summary: str
     text: Excerpt | None = None
+
+    @property
+    def line(self) -> str:
+        """What happened, on one line: its verb, and the summary; steps and messages say enough without a verb."""
+        kind, _, verb = self.type.partition(".")
+        verb = "" if verb in ("message", "step") else self.type if kind == "callback" else verb
+        return f"{verb} {self.summary}".strip()
 
 
 def timeline(events: Sequence[Recorded], numbers: Mapping[str, int], full: bool) -> Iterator[Entry]:

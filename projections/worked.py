@@ -17,7 +17,7 @@ from projections.spans import Span, short, span_id
 from projections.toolcalls import Call
 
 
-class CallTold(msgspec.Struct, frozen=True, kw_only=True):
+class CallTold(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One tool call. ``status`` and ``answer`` are null where it was never answered; ``position``: of its message."""
 
     position: int

@@ -8,7 +8,7 @@ import msgspec
 from rich.cells import cell_len, chop_cells, set_cell_size
 
 from ledger.times import to_text
-from projections.durations import in_words
+from projections.durations import gap_in_words
 from server.cli.frames import Frame
 from server.cli.options import clean
 from server.cli.reading import data_of
@@ -23,10 +23,10 @@ LEAST: Final = 8
 def screen(frame: Frame, count: int, width: int, height: int, notice: str = "") -> list[str]:
     """Return the lines of a screen, no more than ``height``, none wider than ``width``. ``notice``: the last line."""
     event = frame.event
-    gap = f" +{in_words(frame.gap_us / 1e6)}" if frame.gap_us else ""
+    gap = gap_in_words(frame.gap_us / 1e6)
     head = [
         f"event {frame.number:,} of {count:,}, position {event.position:,}: {event.type}",
-        f"{to_text(event.time)}{gap} by {event.actor}",
+        f"{to_text(event.time)} {gap} by {event.actor}".replace("  ", " "),
     ]
     room = max(height, LEAST) - len(head) - 4  # three titles and the notice
     data, changed, state = (_wrapped(lines, width) for lines in (_data(frame), _changes(frame), _state(frame, width)))

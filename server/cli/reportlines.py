@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.text import Text
 
 from projections.attempts import Owed
-from projections.durations import in_words
+from projections.durations import gap_in_words, in_words
 from projections.excerpts import Excerpt, line
 from projections.faults import Fault, Retry, after_others
 from projections.gaps import Gap
@@ -320,15 +320,8 @@ def _entry(entry: Entry, known: _Known, full: bool) -> Iterator[str]:
     who = _who(entry.actor, entry.by)
     told = f" {who}" if who != known.who else ""
     known.who = who
-    gap = f"+{in_words(entry.gap_s)}" if entry.gap_s else ""
+    gap = gap_in_words(entry.gap_s)
     mark = "!" if entry.is_error else " "
-    what = f"{_verb(entry.type)}{entry.summary}{told}".rstrip()
-    yield clean(f"{mark} {entry.position:>8}  {gap:>11}  {time[:-1]}  {what}")
+    yield clean(f"{mark} {entry.position:>8}  {gap:>11}  {time[:-1]}  {entry.line}{told}")
     if full and entry.text is not None:
         yield from _text(entry.text, full)
-
-
-def _verb(type: str) -> str:
-    """Return what an event is called before its summary, which of steps and messages says enough."""
-    kind, _, verb = type.partition(".")
-    return f"{type} " if kind == "callback" else "" if verb in ("message", "step") else f"{verb} "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Final
 
-from projections.durations import in_words
+from projections.durations import gap_in_words, in_words
 from projections.excerpts import line
 from projections.faults import after_others
 from projections.report import Report
@@ -39,6 +39,7 @@ def page(report: Report, ledger: str, *, full: bool = False) -> str:
             entries=_ends(report.timeline, TIMELINE_ENDS, full),
             list_max=len(report.timeline) if full else LIST_MAX,
             after_others=after_others,
+            gap_in_words=gap_in_words,
             in_words=in_words,
             line=line,
             short=short,

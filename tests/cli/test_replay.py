@@ -206,10 +206,11 @@ class Terminal:
     def __init__(self, *arguments, rows=24, columns=80, **environment):
         self.master, self.slave = os.openpty()
         self.resize(rows, columns)
+        inherited = {name: value for name, value in os.environ.items() if name not in {"COLUMNS", "LINES"}}
         self.process = subprocess.Popen(
             [COMMAND, *map(str, arguments)],
             stdin=self.slave, stdout=self.slave, stderr=self.slave, start_new_session=True,
-            env={**os.environ, "TERM": "xterm-256color", **environment},
+            env={**inherited, "TERM": "xterm-256color", **environment},
         )  # fmt: skip
         self.modes = termios.tcgetattr(self.slave)
         self.told = ""
