@@ -115,6 +115,7 @@ GO_TOGETHER = {
     "step_count_operator": "&step_count=1",
     "size": "&position=1",
     "to": "&from=0",
+    "new": "&since=1",
 }
 
 
