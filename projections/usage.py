@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from ledger.events import TokenUsage
+from projections import steps
 from projections.stepmetrics import within_64_bits
 from projections.views import Views
 
@@ -102,6 +103,13 @@ def usage(sums: Sequence[Any], told: bytes | None) -> UsageStatistics:
         prompt_tokens_details=prompt if is_told else None,
         completion_tokens_details=None if reasoning is None else CompletionTokensDetails(reasoning_tokens=reasoning),
     )
+
+
+def folded(known: Iterable[steps.State], told: bytes | None) -> UsageStatistics:
+    """Return the usage of a run from its folded steps, and what the producer told of it whole."""
+    rows = list(known)
+    counts = ([count for step in rows if (count := getattr(step, name)) is not None] for name in _COUNTED)
+    return usage([len(rows), *(sum(each) if each else None for each in counts)], told)
 
 
 def _or(value: int | None, otherwise: int | None) -> int | None:

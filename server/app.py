@@ -38,6 +38,7 @@ from server.routes import (
     agents,
     batches,
     callbacks,
+    diff,
     docs,
     erasures,
     health,
@@ -63,7 +64,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 log = structlog.get_logger("server")
 ROUTER = Router(
     routes_of(
-        *(jobs, runs, erasures, callbacks, messages, steps, usage, trace, stream, batches, agents),
+        *(jobs, runs, erasures, callbacks, messages, steps, usage, trace, diff, stream, batches, agents),
         *(log_routes, proofs, tokens, health, metrics_routes, docs),
     )
 )

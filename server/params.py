@@ -129,6 +129,13 @@ class Params:
         value = self._one(name)
         return None if value is None else self._attempt(lambda: parse(value))
 
+    def required_id(self, name: str, parse: Callable[[str], str]) -> str:
+        """Return an id that ``parse`` accepts and that must be given."""
+        if name not in self._query:
+            self._known.add(name)
+            self.fault(name, "is missing")
+        return self.id(name, parse) or ""
+
     def done(self) -> None:
         """Raise ``InvalidInput`` with all faults and every parameter that the route does not know."""
         for name in dict.fromkeys(self._query.keys()):

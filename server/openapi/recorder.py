@@ -88,6 +88,12 @@ class Recorder(Params):
         self._note(name, {"type": "string", "pattern": ids.pattern(*kinds)})
         return None
 
+    def required_id(self, name: str, parse: Callable[[str], str]) -> str:
+        """Note an id that must be given."""
+        self.id(name, parse)
+        self.required.add(name)
+        return ""
+
     def done(self) -> None:
         """Refuse nothing."""
 
