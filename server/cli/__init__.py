@@ -8,7 +8,7 @@ import sys
 import click
 
 from ledger.errors import LedgerError
-from server.cli import callbacks, diff, erasure, evidence, maintenance, reading, serving, stats, tokens, transfer
+from server.cli import callbacks, diff, erasure, evidence, maintenance, reading, serving, stats, stuck, tokens, transfer
 from server.cli.options import clean
 
 EXAMPLES = """
@@ -44,7 +44,7 @@ def cli() -> None:
     """Job Ledger: the history of jobs, runs and batches that can be believed."""
 
 
-ROOMS = (serving, transfer, reading, diff, stats, maintenance, evidence, erasure, tokens, callbacks)
+ROOMS = (serving, transfer, reading, diff, stuck, stats, maintenance, evidence, erasure, tokens, callbacks)
 for command in (command for room in ROOMS for command in room.COMMANDS):
     cli.add_command(command)
 

@@ -63,7 +63,7 @@ def _parting(console: Console, name: str, found: Divergence | None) -> None:
     what = ", ".join(dict.fromkeys(f"{each.what} {each.path}".strip() for each in found.differs[:3]))
     console.print(Text(clean(f"{name}: {', '.join(where)}{f' ({what})' if what else ''}"), style="bold"))
     for said in found.before:
-        console.print(Text(f"    {_line(said)}", style="dim"))
+        _say(console, "", _line(said), "dim")
     _two(console, found.a, found.b, "changed" if found.a and found.b else "only_a" if found.a else "only_b")
     missing = "b" if found.b is None else "a" if found.a is None else None
     if missing:
@@ -76,7 +76,19 @@ def _two(console: Console, a: Said | None, b: Said | None, kind: str) -> None:
     of_a, of_b = _marked(a, b)
     for sign, said, text in (("-", a, of_a), ("+", b, of_b)):
         if said is not None:
-            console.print(Text(f"  {sign} {_line(said, text)}", style=STYLES["only_a" if sign == "-" else "only_b"]))
+            _say(console, sign, _line(said, text), STYLES["only_a" if sign == "-" else "only_b"])
+
+
+def _say(console: Console, sign: str, text: str, style: str) -> None:
+    """Print a sign, and a text behind it that is folded under itself."""
+    if not console.is_terminal:
+        console.print(f"  {sign or ' '} {text}")
+        return
+    grid = Table.grid(padding=(0, 1, 0, 0))
+    grid.add_column(width=3, justify="right")
+    grid.add_column(overflow="fold")
+    grid.add_row(sign, text, style=style)
+    console.print(grid)
 
 
 def _line(said: Said, text: str | None = None) -> str:
@@ -179,10 +191,10 @@ def _rows(console: Console, rows: Sequence[Row], *, is_wide: bool) -> None:
     for row in rows:
         style = STYLES[row.kind]
         if row.kind == "equal" and row.a is not None and row.b is not None:
-            console.print(Text(f"  = {_equal(row, row.a)}{_elsewhere(row.a, row.b)}", style=style))
+            _say(console, "=", f"{_equal(row, row.a)}{_elsewhere(row.a, row.b)}", style)
         elif row.kind == "changed":
             if what := _what(row):
-                console.print(Text(f"  ~ {what}", style=style))
+                _say(console, "~", what, style)
             _two(console, row.a, row.b, row.kind)
         else:
             _two(console, row.a, row.b, row.kind)

@@ -45,6 +45,8 @@ PARAMETERS: Final[dict[str, str]] = {
     "step_count": "Compare the number of steps with this.",
     "step_count_operator": "How `step_count` compares; eq unless said.",
     "stop_reason": "Only those that stopped for this reason.",
+    "stuck_for": "Only those that have not ended and of which nothing was heard for so many seconds: no change, step "
+    "or message, nor of any run of a batch.",
     "subject": "Only events of this job, run, batch or token.",
     "tags": "Only those with one of these tags.",
     "template_family": "Only those of this base template.",

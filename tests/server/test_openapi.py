@@ -52,7 +52,9 @@ def value_of(schema):
     if "pattern" in schema and "-[0-9a-f]" in schema["pattern"]:
         kind = re.match(r"\^\(?(\w+)", schema["pattern"])[1]
         return f"{kind}-00000000-0000-4000-8000-000000000000"
-    return {"integer": schema.get("default", schema.get("minimum")), "boolean": "true", "string": "x"}[schema["type"]]
+    return {"number": "1.5", "integer": schema.get("default", schema.get("minimum")), "boolean": "true", "string": "x"}[
+        schema["type"]
+    ]
 
 
 def test_every_route_is_in_the_document_and_the_document_names_no_other():
