@@ -57,8 +57,11 @@ class RunMetrics(msgspec.Struct, frozen=True, kw_only=True):
 
 _COUNTED = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_input_tokens", "cache_write_tokens",
             "reasoning_tokens", "cached_tokens", "cache_read_tokens")  # fmt: skip
-SUMS = f"SELECT count(*), {', '.join(f'sum({name})' for name in _COUNTED)} FROM steps WHERE run_id = :id"
+_SUMS = ", ".join(("count(*)", *(f"sum({name})" for name in _COUNTED)))
+SUMS = f"SELECT {_SUMS} FROM steps WHERE run_id = :id"
 """Sums over all steps of the run ``:id``."""
+SUMS_OF = f"SELECT run_id, {_SUMS} FROM steps WHERE run_id IN (SELECT value FROM json_each(:ids)) GROUP BY run_id"
+"""The same of each of the runs ``:ids``, a JSON array, behind the run's id; of those without steps there is no row."""
 TOLD = "SELECT usage FROM runs WHERE id = :id"
 """What the producer told of the whole run ``:id``."""
 METRICS = (
