@@ -18,6 +18,8 @@ TEXT_SIZE_MAX: Final = 400
 """Characters of a text that is shown shortened."""
 LEAD: Final = 60
 """Characters shown before the place where two long texts begin to differ."""
+LEAP: Final = 4096
+"""Characters compared at once."""
 _PLAIN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]*")
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -85,9 +87,18 @@ def excerpts(a: Any, b: Any) -> tuple[Any, Any]:
     one, other = _text(a), _text(b)
     start = 0
     if isinstance(one, str) and isinstance(other, str) and max(len(one), len(other)) > TEXT_SIZE_MAX:
-        same = next((n for n, (x, y) in enumerate(zip(one, other, strict=False)) if x != y), min(len(one), len(other)))
-        start = max(0, same - LEAD)
+        start = max(0, _shared(one, other) - LEAD)
     return shortened(one, start), shortened(other, start)
+
+
+def _shared(one: str, other: str) -> int:
+    """Return how many characters two texts have in common from their beginning."""
+    start, size = 0, min(len(one), len(other))
+    while start < size and one[start : start + LEAP] == other[start : start + LEAP]:
+        start += LEAP
+    while start < size and one[start] == other[start]:
+        start += 1
+    return min(start, size)
 
 
 def shortened(value: Any, start: int = 0) -> Any:
