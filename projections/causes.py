@@ -10,17 +10,14 @@ import msgspec
 from ledger.events import StopReason
 from ledger.scalars import Time
 from ledger.times import to_text
-from projections.batches import BATCHES
 from projections.failures import FAILURES
 from projections.history import AsOf
-from projections.jobs import JOBS
 from projections.projection import Projection
 from projections.query import Where
 from projections.reader import Reader
 from projections.runs import RUNS
-from projections.steps import STEPS
 
-READ: Final[tuple[Projection, ...]] = (FAILURES, JOBS, RUNS, BATCHES, STEPS)
+READ: Final[tuple[Projection, ...]] = (FAILURES, RUNS)
 """What the questions of this module read."""
 SAMPLES: Final = 5
 """Ids that stand for a cause."""
@@ -56,7 +53,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Share(msgspec.Struct, frozen=True):
-    """How many runs or jobs of an agent, or with a model, failed of a cause. None: none is known."""
+    """How many failures of a cause were an agent's, or came with a model: that of the last step. None: not known."""
 
     name: str | None
     count: int
@@ -129,15 +126,13 @@ async def cause(reader: Reader, signature: str, asked: Asked) -> Cause | None:
     if not groups:
         return None
     told = await _told(reader, groups[0], where)
-    touched = f"SELECT DISTINCT stream FROM failures WHERE {where}"
+    starts, _ = _starts(groups[0])
     return Cause(
         **told,
-        resources=(await reader.read(f"SELECT count(*) FROM ({touched})", where.parameters))[0][0],
-        agents=await _agents(reader, touched, where),
-        models=await _models(reader, touched, where),
-        buckets=[
-            Bucket(to_text(start), count) for start, count in zip(_starts(groups[0])[0], told["trend"], strict=True)
-        ],
+        resources=await _resources(reader, told, where),
+        agents=await _shares(reader, "agent_id", where),
+        models=await _shares(reader, "model", where),
+        buckets=[Bucket(to_text(start), count) for start, count in zip(starts, told["trend"], strict=True)],
         examples=await _examples(reader, where),
     )
 
@@ -185,17 +180,17 @@ async def _trend(reader: Reader, where: Where, group: Sequence[Any]) -> list[int
     return [row[0] for row in rows]
 
 
-async def _agents(reader: Reader, touched: str, where: Where) -> list[Share]:
-    each = " UNION ALL ".join(
-        f"SELECT agent_id FROM ({touched}) CROSS JOIN {table} ON {table}.id = stream" for table in _TABLES
-    )
-    text = f"SELECT agent_id, count(*) FROM ({each}) GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {TOP}"
-    return [Share(*row) for row in await reader.read(text, where.parameters)]
+async def _resources(reader: Reader, told: dict[str, Any], where: Where) -> int:
+    """Return how many runs or jobs a cause touched: one that fails as a whole does so once."""
+    count: int = told["count"]
+    if told["kind"] in ("step", "tool"):
+        rows = await reader.read(f"SELECT count(DISTINCT stream) FROM failures WHERE {where}", where.parameters)
+        count = rows[0][0]
+    return count
 
 
-async def _models(reader: Reader, touched: str, where: Where) -> list[Share]:
-    each = f"SELECT DISTINCT stream, steps.model FROM ({touched}) CROSS JOIN steps ON steps.run_id = stream"
-    text = f"SELECT model, count(*) FROM ({each}) GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {TOP}"
+async def _shares(reader: Reader, column: str, where: Where) -> list[Share]:
+    text = f"SELECT {column}, count(*) FROM failures WHERE {where} GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {TOP}"
     return [Share(*row) for row in await reader.read(text, where.parameters)]
 
 
@@ -212,7 +207,6 @@ async def _examples(reader: Reader, where: Where) -> list[Example]:
 
 
 _GROUP: Final = "signature, count(*), min(time_us), max(time_us)"
-_TABLES: Final = (RUNS.name, JOBS.name, BATCHES.name)
 
 
 def _where(asked: Asked) -> Where:
@@ -229,20 +223,18 @@ def _where(asked: Asked) -> Where:
         condition = "time_us >= :since" if asked.since.position is None else "position > :since"
         where.add(condition, since=asked.since.value)
     if asked.agent_ids is not None:
-        of_agents = Where()
-        of_agents.one_of("agent_id", asked.agent_ids, "agent")
-        each = " UNION ALL ".join(f"SELECT id FROM {table} WHERE {of_agents}" for table in _TABLES)
-        where.add(f"stream IN ({each})", **of_agents.parameters)
+        where.one_of("agent_id", asked.agent_ids, "agent")
     _limit_to_owner(where, asked)
     return where
 
 
 def _limit_to_owner(where: Where, asked: Asked) -> None:
-    """Add the condition that whoever asks may see what failed: rows do not name an owner, those of runs and jobs do."""
+    """Add the condition that whoever asks may see what failed. Where a row does not name the owner, the run's does."""
     own = Where()
     for column, value in (("user_id", asked.user_id), ("project_id", asked.project_id)):
         if value is not None:
-            own.add(f"{column} = :{column}", **{column: value})
+            own.add(f"failures.{column} = :{column}", **{column: value})
     if own.conditions:
-        each = " OR ".join(f"EXISTS (SELECT 1 FROM {table} WHERE {table}.id = stream AND {own})" for table in _TABLES)
-        where.add(f"({each})", **own.parameters)
+        of_run = str(own).replace("failures.", "runs.")
+        late = f"failures.user_id IS NULL AND EXISTS (SELECT 1 FROM runs WHERE runs.id = failures.stream AND {of_run})"
+        where.add(f"(({own}) OR ({late}))", **own.parameters)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from ledger import messages, upcast
-from ledger.events import TYPES, Changed, ErrorInfo, Message, Recorded, Step
+from ledger.events import TYPES, Changed, Created, ErrorInfo, Message, Recorded, Step
 from ledger.messages import ToolReturn
 from ledger.transitions import KINDS
 from projections.projection import Memory, Within
@@ -35,7 +35,7 @@ OPEN_MAX: Final = 50_000
 """Runs and jobs remembered between batches; what is not remembered is read back from its row."""
 _COLUMNS: Final = (
     "stream", "position", "place", "kind", "signature", "time_us", "status", "stop_reason", "error_type", "tool",
-    "message", "said", "step_id", "state",
+    "message", "said", "step_id", "agent_id", "model", "user_id", "project_id", "state",
 )  # fmt: skip
 _MARKS: Final = ",".join("?" * len(_COLUMNS))
 _OPEN: Final = -1
@@ -51,12 +51,17 @@ class Told(msgspec.Struct, frozen=True):
     message: str | None = None
 
 
-class Open(msgspec.Struct):
-    """What may matter to a later failure: calls without an answer, by their ids, and what was told before the end.
+class Open(msgspec.Struct, omit_defaults=True):
+    """What may matter to a failure of something that has not ended: whose it is, and what was told of it so far.
 
-    ``step``: the error of the last step that ended, if it failed. ``steps``: those of which a tool has failed.
+    ``model``: of the last step. ``calls``: those without an answer, by their ids. ``step``: the error of the last step
+    that ended, if it failed. ``steps``: those of which a tool has failed.
     """
 
+    user_id: str | None = None
+    project_id: str | None = None
+    agent_id: str | None = None
+    model: str | None = None
     calls: dict[str, str] = {}
     error: Told | None = None
     stop_reason: str | None = None
@@ -70,7 +75,7 @@ class Open(msgspec.Struct):
     @property
     def is_empty(self) -> bool:
         """Whether nothing is to be remembered."""
-        return not (self.calls or self.error or self.stop_reason or self.step or self.steps)
+        return not (self.user_id or self.calls or self.error or self.stop_reason or self.step or self.steps)
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -78,9 +83,10 @@ _decode = msgspec.msgpack.Decoder(Open).decode
 
 
 class FailuresProjection(Within):
-    """Folds failures into one row each, and what may matter to later ones into one row without a signature a stream.
+    """Folds failures into one row each, and what has not ended into one row without a signature (``Open``).
 
-    The key finds rows of a stream also while a rebuild has no indexes yet. What is deleted or erased has no rows.
+    The key finds rows of a stream also while a rebuild has no indexes yet. What is deleted or erased has no rows. The
+    owner is null in the row of what failed after the end of its run, when that is not remembered any more.
     """
 
     name = "failures"
@@ -96,15 +102,15 @@ class FailuresProjection(Within):
         db.execute(
             f"CREATE TABLE {table} (stream TEXT NOT NULL, position INTEGER NOT NULL, place INTEGER NOT NULL, "
             "kind TEXT, signature TEXT, time_us INTEGER, status TEXT, stop_reason TEXT, error_type TEXT, tool TEXT, "
-            "message TEXT, said TEXT, step_id TEXT, state BLOB, PRIMARY KEY (stream, position, place)) "
-            "STRICT, WITHOUT ROWID"
+            "message TEXT, said TEXT, step_id TEXT, agent_id TEXT, model TEXT, user_id TEXT, project_id TEXT, "
+            "state BLOB, PRIMARY KEY (stream, position, place)) STRICT, WITHOUT ROWID"
         )
 
     def index(self, db: Any, table: str, generation: str) -> None:
         """See ``Projection.index``."""
         known = "WHERE signature IS NOT NULL"
-        db.execute(f"CREATE INDEX failures_cause_{generation} ON {table} (signature, time_us, position) {known}")
-        db.execute(f"CREATE INDEX failures_kind_{generation} ON {table} (kind, signature, time_us, position) {known}")
+        columns = "signature, time_us, position, kind, agent_id, model, user_id, project_id"  # all that grouping needs
+        db.execute(f"CREATE INDEX failures_cause_{generation} ON {table} ({columns}) {known}")
 
     def apply(
         self,
@@ -198,12 +204,15 @@ class _Fold:
 
     def _step(self, event: Recorded) -> None:
         data = event.data
-        if data is None or b'"status":' not in data:
+        if data is None or not (b'"status":' in data or b'"model":' in data):
             return
         fact = upcast.fact(event)
-        if not isinstance(fact, Step) or fact.status in (None, "pending"):
+        if not isinstance(fact, Step):
             return
         open = self._open(event)
+        open.model = fact.model or open.model
+        if fact.status in (None, "pending"):
+            return
         if fact.status != "failed":
             open.step = None
             return
@@ -217,7 +226,7 @@ class _Fold:
     def _life(self, event: Recorded, verb: str) -> None:
         stream = event.stream
         if verb == "created":
-            self._memory[stream] = Open()
+            self._create(event)
         elif verb == "updated":
             self._update(event)
         elif verb in ("deleted", "erased"):
@@ -226,17 +235,26 @@ class _Fold:
         else:
             self._end(event, verb)
 
+    def _create(self, event: Recorded) -> None:
+        fact = upcast.fact(event)
+        open = self._changed[event.stream] = self._memory[event.stream] = Open(position=event.position)
+        if isinstance(fact, Created):
+            open.user_id, open.project_id, open.agent_id = fact.user_id, fact.project_id, fact.agent_id
+
     def _update(self, event: Recorded) -> None:
         data = event.data
-        if data is None or not (b'"error"' in data or b'"stop_reason"' in data):
+        if data is None or not (b'"error"' in data or b'"stop_reason"' in data or b'"agent_id"' in data):
             return
         fact = upcast.fact(event)
         if not isinstance(fact, Changed):
             return
         told = _told(fact)
-        if not self._amend(event.stream, fact.stop_reason, told):
-            open = self._open(event)
+        if (told or fact.stop_reason) and self._amend(event.stream, fact.stop_reason, told):
+            return
+        open = self._open(event)
+        if open.user_id is not None:  # it has not ended
             open.error, open.stop_reason = told or open.error, fact.stop_reason or open.stop_reason
+            open.agent_id = fact.agent_id or open.agent_id
 
     def _amend(self, stream: str, stop_reason: str | None, told: Told | None) -> bool:
         """Tell the failure with which a stream ended anew; return whether there is one."""
@@ -278,7 +296,9 @@ class _Fold:
     ) -> None:
         row = _row(kind, status, stop_reason, told, tool if kind == "tool" else None)
         values = {"stream": event.stream, "position": event.position, "place": place, "time_us": event.time} | row
-        values |= {"step_id": step_id}
+        open = self._open(event)
+        values |= {"step_id": step_id, "agent_id": open.agent_id, "model": open.model}
+        values |= {"user_id": open.user_id, "project_id": open.project_id}
         text = f"INSERT OR REPLACE INTO {self._table} VALUES ({_MARKS})"
         self._db.execute(text, [values.get(name) for name in _COLUMNS])
 

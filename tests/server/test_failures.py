@@ -42,8 +42,9 @@ async def test_failures_of_one_cause_are_one_row_the_most_frequent_first(user, c
 
 async def test_a_cause_in_full_names_agents_models_times_and_examples(user):
     # given
-    run = await failed(user, "no 7", agent_id="agent-x")
+    run = await user.create("run", agent_id="agent-x", status="running")
     await user.post(f"/v1/runs/{run}/steps", json={"model": "gpt-1"})
+    await user.patch(f"/v1/runs/{run}", json={"status": "failed", "error": {"message": "no 7"}})
     signature = (await user.get("/v1/failures")).json[0]["signature"]
     # when
     found = (await user.get(f"/v1/failures/{signature}")).json
@@ -113,6 +114,17 @@ async def test_nobody_sees_the_failures_of_another_user_or_project(service, user
     assert [row["samples"] for row in (await admin.get("/v1/failures")).json] == [[run]]
     assert (await admin.get("/v1/failures?project_id=project-1")).json == []
     assert (await bound.get("/v1/failures?project_id=project-2")).status == 404
+
+
+async def test_what_fails_after_the_end_of_its_run_is_its_owners_too(service, user):
+    # given
+    run = await user.create("run", status="running")
+    await user.patch(f"/v1/runs/{run}", json={"status": "completed"})
+    # when
+    await user.post(f"/v1/runs/{run}/steps", json={"status": "failed", "error_type": "Late"})
+    # then
+    assert [(row["kind"], row["samples"]) for row in (await user.get("/v1/failures")).json] == [("step", [run])]
+    assert (await (await service.user()).get("/v1/failures")).json == []
 
 
 @pytest.mark.parametrize("way", ["delete", "erase"])
