@@ -58,7 +58,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
             after=_cursor(params, "after", kinds),
             before=_cursor(params, "before", kinds),
             limit=params.integer("limit", 1, LIMIT_MAX, LIMIT_ACTIVE if self.active else LIMIT_DEFAULT) or 1,
-            as_of=params.as_of(),
+            as_of=params.point("as_of"),
         )
 
 

@@ -128,15 +128,15 @@ class Params:
         value = self._one(name)
         return None if value is None else self._attempt(lambda: times.from_text(_zone(value), name))
 
-    def as_of(self) -> AsOf | None:
-        """Return the point in history that ``as_of`` names: a position or a time."""
-        value = self._one("as_of")
+    def point(self, name: str) -> AsOf | None:
+        """Return the point in history that a parameter names: a position or a time."""
+        value = self._one(name)
         if value is None:
             return None
         if value.isascii() and value.isdigit():
-            position = self.integer("as_of", 0, jsontext.INT_MAX)
+            position = self.integer(name, 0, jsontext.INT_MAX)
             return None if position is None else AsOf(position=position)
-        time_us = self.time_us("as_of")
+        time_us = self.time_us(name)
         return None if time_us is None else AsOf(time_us=time_us)
 
     def id(self, name: str, parse: Callable[[str], str]) -> str | None:

@@ -8,7 +8,20 @@ import sys
 import click
 
 from ledger.errors import LedgerError
-from server.cli import callbacks, diff, erasure, evidence, maintenance, reading, serving, stats, stuck, tokens, transfer
+from server.cli import (
+    callbacks,
+    diff,
+    erasure,
+    evidence,
+    failures,
+    maintenance,
+    reading,
+    serving,
+    stats,
+    stuck,
+    tokens,
+    transfer,
+)
 from server.cli.options import clean
 
 EXAMPLES = """
@@ -17,6 +30,7 @@ Examples:
   jobledger serve                                   the server on ./ledger.db
   jobledger import jobs.swf.gz --format swf         a foreign history
   jobledger show job-…  |  log job-…  |  replay job-…
+  jobledger failures                                what fails, how often, and since when
   jobledger stats --at 2026-11-22T03:00:00Z         how many there were of each status
   jobledger verify                                  is the record whole and true?
 """
@@ -44,7 +58,7 @@ def cli() -> None:
     """Job Ledger: the history of jobs, runs and batches that can be believed."""
 
 
-ROOMS = (serving, transfer, reading, diff, stuck, stats, maintenance, evidence, erasure, tokens, callbacks)
+ROOMS = (serving, transfer, reading, diff, failures, stuck, stats, maintenance, evidence, erasure, tokens, callbacks)
 for command in (command for room in ROOMS for command in room.COMMANDS):
     cli.add_command(command)
 

@@ -82,9 +82,9 @@ class Recorder(Params):
         self._note(name, TIME)
         return None
 
-    def as_of(self) -> AsOf | None:
+    def point(self, name: str) -> AsOf | None:
         """Note a point in history."""
-        self._note("as_of", {"anyOf": [{"type": "integer", "minimum": 0}, TIME]})
+        self._note(name, {"anyOf": [{"type": "integer", "minimum": 0}, TIME]})
         return None
 
     def id(self, name: str, parse: Callable[[str], str]) -> str | None:

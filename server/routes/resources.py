@@ -74,7 +74,7 @@ def check_not_erased(exchange: Exchange, resource: Resource, id: str) -> None:
 
 def read_as_of(params: Params) -> AsOf | None:
     """Return the point in history that a read asks for."""
-    return params.as_of()
+    return params.point("as_of")
 
 
 async def retrieve(exchange: Exchange, resource: Resource, id: str) -> web.Response:

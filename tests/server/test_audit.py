@@ -88,6 +88,8 @@ CASES = {
     ),
     ("GET", "/v1/events"): Case("/v1/events?types=job.created", OWN),
     ("POST", "/v1/events"): Case("/v1/events", "events:{next}-{next}", EVENT),
+    ("GET", "/v1/failures"): Case("/v1/failures?error_type=E", OWN),
+    ("GET", "/v1/failures/{signature}"): Case("/v1/failures/{cause}", OWN),
     ("GET", "/v1/tokens"): Case("/v1/tokens", ALL, of_all=True),
     ("POST", "/v1/tokens"): Case("/v1/tokens", "{made}", {"scopes": ["read"]}, of_all=True),
     ("DELETE", "/v1/tokens/{token_id}"): Case("/v1/tokens/{token}", "{token}", of_all=True),
@@ -127,6 +129,8 @@ async def world(service, user, admin):
         "token": (await service.user()).token_id,
     }
     assert (await user.post(f"/v1/runs/{names['run']}/steps", json={"id": step})).status == 201
+    assert (await user.post("/v1/runs", json={"agent_id": "a", "status": "failed"})).status == 201
+    names["cause"] = (await user.get("/v1/failures")).json[0]["signature"]
     return {**names, "last": service.app.ledger.size, "next": service.app.ledger.size + 1}
 
 

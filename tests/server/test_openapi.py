@@ -112,7 +112,7 @@ def test_what_a_route_needs_follows_from_its_scope():
     assert "304" in by_name["runs.retrieve"]["responses"]
 
 
-GO_TOGETHER = {"duration_operator": "&duration_value=1", "step_count_operator": "&step_count=1"}
+GO_TOGETHER = {"duration_operator": "&duration_value=1", "step_count_operator": "&step_count=1", "new": "&since=1"}
 
 
 def required(operation, name):

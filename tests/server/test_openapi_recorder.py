@@ -18,7 +18,7 @@ def read(params):
         "choice": params.choice("d", ("x", "y")),
         "many": params.many(("e", "f"), ("x", "y")),
         "time": params.time_us("g"),
-        "as_of": params.as_of(),
+        "as_of": params.point("as_of"),
         "id": params.id("h", lambda text: ids.parse(text, "job", "step")),
         "duration": params.duration_us("j", 60),
         "present": params.text("i") if "i" in params else None,
