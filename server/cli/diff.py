@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Final
 
 import click
 
 from ledger import ids
 from ledger.errors import NotFound
 from ledger.events import ERASURES
-from projections.diff import Diff
+from projections.diff import Diff, limited
 from projections.diff import diff as compared
 from server.cli.options import db_option, json_option, out, reading, run, say_json
+
+ENTRIES_MAX: Final = 500
+"""Rows of each table that are shown unless all are asked for."""
 
 
 @click.command(short_help="Compare two runs: where they part, message by message.")
 @db_option
 @json_option
-@click.option("--full", is_flag=True, help="Show every equal message, and texts whole.")
+@click.option("--full", is_flag=True, help="Show everything: every equal message, texts whole.")
 @click.argument("a")
 @click.argument("b")
 def diff(db: Path, as_json: bool, full: bool, a: str, b: str) -> None:
@@ -38,7 +42,7 @@ def diff(db: Path, as_json: bool, full: bool, a: str, b: str) -> None:
         return
     from server.cli.sidebyside import show
 
-    show(out(), found)
+    show(out(), found if full else limited(found, ENTRIES_MAX))
 
 
 async def _compared(db: Path, a: str, b: str, *, full: bool) -> Diff:

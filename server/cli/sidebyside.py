@@ -45,6 +45,8 @@ def show(console: Console, found: Diff) -> None:
     if found.metadata:
         _heading(console, "Metadata that differs")
         console.print(_differences(found.metadata))
+    if found.left_off:
+        _heading(console, f"{found.left_off:,} more rows are not shown; --full shows everything")
 
 
 def _heading(console: Console, text: str) -> None:

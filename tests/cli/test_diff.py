@@ -41,7 +41,7 @@ def db(tmp_path):
 def on_a_terminal(width, *arguments):
     """What a command writes to a terminal of so many columns that knows no colours."""
     master, slave = os.openpty()
-    environment = {**os.environ, "TERM": "dumb", "COLUMNS": str(width), "NO_COLOR": "1"}
+    environment = {**os.environ, "TERM": "dumb", "COLUMNS": str(width), "LINES": "50"}
     command = [COMMAND, *map(str, arguments)]
     process = subprocess.Popen(command, stdout=slave, stderr=slave, stdin=subprocess.DEVNULL, env=environment)
     os.close(slave)
@@ -101,3 +101,10 @@ def test_what_is_no_run_is_told_in_one_line(db, pair):
 def test_a_run_and_itself_have_nothing_apart(db):
     lines = good("diff", "--db", db, A, A).out.splitlines()
     assert lines[3:5] == ["First divergence: none", "First divergent action: none"]
+
+
+def test_rows_beyond_a_screenful_of_screens_are_counted_and_shown_when_asked_for(db, monkeypatch):
+    monkeypatch.setattr("server.cli.diff.ENTRIES_MAX", 2)
+    assert good("diff", "--db", db, A, B).out.endswith("2 more rows are not shown; --full shows everything\n")
+    assert "not shown" not in good("diff", "--full", "--db", db, A, B).out
+    assert len(good("diff", "--json", "--db", db, A, B).json["rows"]) == 4
