@@ -75,7 +75,8 @@ class Open(msgspec.Struct, omit_defaults=True):
     @property
     def is_empty(self) -> bool:
         """Whether nothing is to be remembered."""
-        return not (self.user_id or self.calls or self.error or self.stop_reason or self.step or self.steps)
+        known = (self.user_id, self.model, self.calls, self.error, self.stop_reason, self.step, self.steps)
+        return not any(known)
 
 
 _encode = msgspec.msgpack.Encoder().encode
