@@ -38,6 +38,7 @@ from server.routes import (
     agents,
     batches,
     callbacks,
+    diff,
     docs,
     erasures,
     failures,
@@ -64,7 +65,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 log = structlog.get_logger("server")
 ROUTER = Router(
     routes_of(
-        *(jobs, runs, erasures, callbacks, messages, steps, usage, trace, stream, batches, agents, failures),
+        *(jobs, runs, erasures, callbacks, messages, steps, usage, trace, diff, stream, batches, agents, failures),
         *(log_routes, proofs, tokens, health, metrics_routes, docs),
     )
 )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar, get_args, get_origin
 
@@ -15,6 +17,7 @@ T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
 TEXT_SIZE_MAX = 256
 """Characters of one text parameter."""
+_NUMBER = re.compile(r"(?:[0-9]{1,20}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,4})?")
 
 
 class MultiMapping(Protocol):
@@ -62,6 +65,18 @@ class Params:
             return int(value)
         self.fault(name, f"'{value[:40]}' is not an integer from {low} to {high}", f"{low} to {high}")
         return default
+
+    def duration_us(self, name: str, high_s: int) -> int | None:
+        """Return a positive number of seconds as microseconds, rounded up."""
+        value = self._one(name)
+        if value is None:
+            return None
+        seconds = float(value) if _NUMBER.fullmatch(value) else 0.0
+        if 0 < seconds <= high_s:
+            return math.ceil(seconds * 1e6)
+        allowed = f"more than 0, at most {high_s}"
+        self.fault(name, f"'{value[:40]}' is not a number of seconds, {allowed}", allowed)
+        return None
 
     def required_integer(self, name: str, low: int, high: int) -> int:
         """Return an integer within bounds that must be given."""
@@ -128,6 +143,13 @@ class Params:
         """Return an id that ``parse`` accepts."""
         value = self._one(name)
         return None if value is None else self._attempt(lambda: parse(value))
+
+    def required_id(self, name: str, parse: Callable[[str], str]) -> str:
+        """Return an id that ``parse`` accepts and that must be given."""
+        if name not in self._query:
+            self._known.add(name)
+            self.fault(name, "is missing")
+        return self.id(name, parse) or ""
 
     def done(self) -> None:
         """Raise ``InvalidInput`` with all faults and every parameter that the route does not know."""

@@ -8,7 +8,20 @@ import sys
 import click
 
 from ledger.errors import LedgerError
-from server.cli import callbacks, erasure, evidence, failures, maintenance, reading, serving, stats, tokens, transfer
+from server.cli import (
+    callbacks,
+    diff,
+    erasure,
+    evidence,
+    failures,
+    maintenance,
+    reading,
+    serving,
+    stats,
+    stuck,
+    tokens,
+    transfer,
+)
 from server.cli.options import clean
 
 EXAMPLES = """
@@ -45,7 +58,7 @@ def cli() -> None:
     """Job Ledger: the history of jobs, runs and batches that can be believed."""
 
 
-ROOMS = (serving, transfer, reading, failures, stats, maintenance, evidence, erasure, tokens, callbacks)
+ROOMS = (serving, transfer, reading, diff, failures, stuck, stats, maintenance, evidence, erasure, tokens, callbacks)
 for command in (command for room in ROOMS for command in room.COMMANDS):
     cli.add_command(command)
 

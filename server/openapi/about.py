@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 PARAMETERS: Final[dict[str, str]] = {
+    "a": "The one run.",
     "active": "True: only those that are created or running.",
     "after": "Those that come later in the asked order than this one.",
     "agent_id": "Only those of this agent.",
@@ -12,6 +13,7 @@ PARAMETERS: Final[dict[str, str]] = {
     "as_of": "Answer as of a point in history: a log position (what the ledger knew then) or a time (what had happened "
     "by then).",
     "ascending": "Used only where `order` is absent: true is asc. Deprecated.",
+    "b": "The other run.",
     "background": "Only those that ran in the background (true), or only the others (false).",
     "before": "Those that come earlier in the asked order than this one.",
     "conversation_id": "Only those of this conversation.",
@@ -25,6 +27,7 @@ PARAMETERS: Final[dict[str, str]] = {
     "error_type": "Only those with this type of error.",
     "feedback": "Only those with this feedback.",
     "folder_id": "Another name of `source_id`.",
+    "full": "True: nothing is collapsed or shortened.",
     "from": "How many events the earlier tree has.",
     "has_feedback": "Only those with feedback (true), or only those without (false).",
     "job_type": "What to list, in the shape of a job; `job` unless said.",
@@ -46,6 +49,8 @@ PARAMETERS: Final[dict[str, str]] = {
     "step_count": "Compare the number of steps with this.",
     "step_count_operator": "How `step_count` compares; eq unless said.",
     "stop_reason": "Only those that stopped for this reason.",
+    "stuck_for": "Only those that have not ended and of which nothing was heard for so many seconds: no change, step "
+    "or message, nor of any run of a batch.",
     "subject": "Only events of this job, run, batch or token.",
     "tags": "Only those with one of these tags.",
     "template_family": "Only those of this base template.",

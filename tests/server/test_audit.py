@@ -67,6 +67,7 @@ CASES = {
     ("GET", "/v1/runs/{run_id}/usage"): Case("/v1/runs/{run}/usage", "{run}"),
     ("GET", "/v1/runs/{run_id}/metrics"): Case("/v1/runs/{run}/metrics", "{run}"),
     ("GET", "/v1/runs/{run_id}/trace"): Case("/v1/runs/{run}/trace", "{run}"),
+    ("GET", "/v1/runs/diff"): Case("/v1/runs/diff?a={run}&b={ended_run}", "{run} {ended_run}"),
     ("POST", "/v1/runs/{run_id}/stream"): Case("/v1/runs/{ended_run}/stream", "{ended_run}"),
     ("GET", "/v1/steps"): Case(f"/v1/steps?model={QUERY_TEXT}", OWN),
     ("GET", "/v1/steps/{step_id}"): Case("/v1/steps/{step}", "{step}"),
