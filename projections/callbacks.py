@@ -100,7 +100,7 @@ class CallbacksProjection(Within):
     name = "callbacks"
     version = 2
     types = _BIRTHS | _ENDS | _ERASURES | CALLBACK_TYPES
-    place, subject = "changed_position", "id"
+    place, subject, stream = "changed_position", "id", "id"
 
     def create(self, db: Any, table: str) -> None:
         """See ``Projection.create``; the key finds callbacks again while a rebuild has no indexes yet."""

@@ -20,6 +20,8 @@ CACHE_SIZE = 32 * 1024 * 1024
 """Bytes of page cache of the connection that folds, also for sorting indexes; more does not make it faster."""
 WAL_SIZE = 16 * 1024 * 1024
 """Bytes of WAL after which the views are checkpointed."""
+NEW = "__new"
+"""Behind the name of a table that a rebuild folds, until it takes the place of the one in use."""
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS projections (
     name TEXT PRIMARY KEY, version INTEGER NOT NULL, position INTEGER NOT NULL, leaf BLOB NOT NULL

@@ -63,7 +63,7 @@ async def abandoned_here(store: Store, views: Path, since_us: int) -> list[str]:
 
 async def _opened(at_end: Overlay) -> _Outbox:
     """Return the callbacks at the end of the log, with the note which owing events came by an import."""
-    source = await at_end.fold(CALLBACKS, COLUMNS)
+    source = await at_end.fold(CALLBACKS)
     db = at_end.db
     db.execute("CREATE TABLE elsewhere (position INTEGER PRIMARY KEY) STRICT")
     owed = db.execute(f"SELECT owed_position FROM ({source}) WHERE status = 'owed'")

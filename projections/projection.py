@@ -20,9 +20,15 @@ class Projection(Protocol):
     """The column that holds the log position of a row's last change."""
     subject: str
     """The column that names what a row is about."""
+    stream: str
+    """The column that names the stream which a row is folded from."""
+    parts: tuple[str, ...]
+    """Further tables, each named behind the first one (``part_of``): renamed, dropped and compared along with it."""
+    sums: tuple[str, ...]
+    """Those parts whose rows add up: a fold of later events writes what is to be added, wherever the rest stands."""
 
     def create(self, db: Any, table: str) -> None:
-        """Create the table under the given name, without indexes: a rebuild fills it first."""
+        """Create the table under the given name, and its parts, without indexes: a rebuild fills them first."""
 
     def index(self, db: Any, table: str, generation: str) -> None:
         """Create the indexes that reads need; ``generation`` makes their names unique in the file."""
@@ -66,8 +72,23 @@ def upsert(db: Any, table: str, columns: Sequence[str], rows: Sequence[Sequence[
         db.executemany(f"INSERT INTO {table} VALUES ({marks}) ON CONFLICT ({key}) DO UPDATE SET {sets}", rows)
 
 
+def part_of(table: str, part: str) -> str:
+    """Return the name of a part of a projection whose first table has the name ``table``."""
+    return f"{table}_{part}"
+
+
+def tables_of(projection: Projection, suffix: str = "") -> list[str]:
+    """Return the names of all tables of a projection; ``suffix``: of the first one, where it is not the one in use."""
+    table = projection.name + suffix
+    return [table, *(part_of(table, part) for part in projection.parts)]
+
+
 class Within:
     """What folds of what happens within runs have in common: they find rows by their own keys, also in a rebuild."""
+
+    stream = "run_id"
+    parts: tuple[str, ...] = ()
+    sums: tuple[str, ...] = ()
 
     def fresh(self) -> Memory:
         """See ``Projection.fresh``."""

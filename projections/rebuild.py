@@ -14,8 +14,8 @@ from ledger import engine as sqlite
 from ledger.events import ERASURES, Recorded
 from ledger.store import Store
 from projections import scrub
-from projections.file import checkpoints, lock, move
-from projections.projection import Memory, Projection
+from projections.file import NEW, checkpoints, lock, move
+from projections.projection import Memory, Projection, tables_of
 
 BATCH = 10_000
 """Events in one transaction of a catch-up or rebuild, about 10 MiB of memory; readers and writers get in between."""
@@ -51,7 +51,7 @@ class Rebuild:
             last = await self._fold(progress, grows)
             generation = secrets.token_hex(4)
             for projection in self._chosen:
-                await self._run(partial(projection.index, table=f"{projection.name}__new", generation=generation))
+                await self._run(partial(projection.index, table=projection.name + NEW, generation=generation))
             if self._erased:
                 parts = _split(self._erased, self._chosen)
                 await self._run(partial(_fold_beside, parts=parts, memories=self._memories))
@@ -105,8 +105,9 @@ class Rebuild:
 
 def _begin(db: Any, chosen: Sequence[Projection]) -> None:
     for projection in chosen:
-        db.execute(f"DROP TABLE IF EXISTS {projection.name}__new")
-        projection.create(db, f"{projection.name}__new")
+        for table in tables_of(projection, NEW):
+            db.execute(f"DROP TABLE IF EXISTS {table}")
+        projection.create(db, projection.name + NEW)
 
 
 def _split(batch: list[Recorded], chosen: Sequence[Projection]) -> Parts:
@@ -129,7 +130,7 @@ def _fold_beside(
         for number, (projection, events) in enumerate(parts):
             memory = memories[projection.name]
             known = None if births is None else births[number]
-            projection.apply(db, f"{projection.name}__new", events, memory, known)
+            projection.apply(db, projection.name + NEW, events, memory, known)
         db.execute("COMMIT")
     except BaseException:
         db.execute("ROLLBACK")
@@ -155,8 +156,9 @@ def _swap(
             db.execute("ROLLBACK")  # the old views moved on meanwhile: fold what came, then try again
             return False
         for projection in chosen:
-            db.execute(f"DROP TABLE IF EXISTS {projection.name}")
-            db.execute(f"ALTER TABLE {projection.name}__new RENAME TO {projection.name}")
+            for old, new in zip(tables_of(projection), tables_of(projection, NEW), strict=True):
+                db.execute(f"DROP TABLE IF EXISTS {old}")
+                db.execute(f"ALTER TABLE {new} RENAME TO {old}")
             move(db, projection, last)
         if had_data:
             scrub.want(db)

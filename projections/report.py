@@ -27,7 +27,7 @@ from projections.gaps import Gap, gaps
 from projections.loops import Loop, identity, loops
 from projections.timeline import Entry, timeline
 from projections.trace import spans_of
-from projections.usage import COUNTED, UsageStatistics, usage
+from projections.usage import UsageStatistics, folded
 from projections.verdict import verdict
 from projections.worked import CallTold, StepTold, Worked
 
@@ -185,7 +185,7 @@ def _header(events: Sequence[Recorded], course: Course, run: State, times: Durat
         last_event_at=to_text(run.effective_us),
         ttft_s=None if run.ttft_ns is None else run.ttft_ns / 1e9,
         durations=times,
-        usage=_usage(course, run),
+        usage=folded(course.steps.values(), run.usage),
         costs=_costs(metadata),
         metadata=_metadata(metadata, full),
         metadata_size=len(metadata),
@@ -205,15 +205,6 @@ def _error(run: State, full: bool) -> ErrorTold | None:
         message=None if error.message is None else of_error(error.message, full),
         traceback=None if error.traceback is None else of_error(error.traceback, full),
     )
-
-
-def _usage(course: Course, run: State) -> UsageStatistics:
-    known = list(course.steps.values())
-    sums: list[int | None] = []
-    for name in COUNTED:
-        counts = [count for step in known if (count := getattr(step, name)) is not None]
-        sums.append(sum(counts) if counts else None)
-    return usage([len(known), *sums], run.usage)
 
 
 def _costs(metadata: Mapping[str, Any]) -> dict[str, float]:

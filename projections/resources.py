@@ -61,7 +61,9 @@ class ResourceProjection:
         self.render = render
         self._indexes = (*_INDEXES, *indexes)
         self.types = frozenset(name for name, info in TYPES.items() if info.kind == kind) | CALLBACK_TYPES
-        self.place, self.subject = "changed_position", "id"
+        self.place, self.subject, self.stream = "changed_position", "id", "id"
+        self.parts: tuple[str, ...] = ()
+        self.sums: tuple[str, ...] = ()
 
     def create(self, db: Any, table: str) -> None:
         """See ``Projection.create``."""

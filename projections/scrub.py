@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ledger import engine as sqlite
-from projections.file import lock
+from projections.file import NEW, lock
 
 MEMORY_SIZE_MAX = 128 * 1024 * 1024
 """Bytes of views that are written anew by way of memory; of larger ones the copy goes to a temporary file."""
@@ -49,7 +49,10 @@ def scrub(db: Any, path: Path) -> bool:
 
 
 def _rewrite(db: Any) -> None:
-    left = db.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE '%\\_\\_new' ESCAPE '\\'")
+    left = db.execute(
+        "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type IN ('table', 'virtual') AND instr(name, ?)",
+        (NEW,),
+    )
     for (name,) in left.fetchall():  # of a rebuild that was killed
         db.execute(f"DROP TABLE {name}")
     pages, page_size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))

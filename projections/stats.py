@@ -23,7 +23,7 @@ from projections.history import AsOf, existed, status_at
 from projections.jobs import JOBS
 from projections.overlay import Overlay
 from projections.past import fold_as_of
-from projections.resources import COLUMNS, NEWEST, ResourceProjection
+from projections.resources import ResourceProjection
 from projections.runs import RUNS
 
 FOLDED_AT_ONCE: Final = 200
@@ -60,7 +60,7 @@ async def stats(store: Store, views: Path, at: AsOf) -> Stats:
 
 
 async def _count(at_end: Overlay, projection: ResourceProjection, at: AsOf) -> Counts:
-    source = await at_end.fold(projection, (*COLUMNS, NEWEST))
+    source = await at_end.fold(projection)
     shown = f"FROM ({source}) WHERE {existed(at)} AND erased_position IS NULL"
     moved = f"marks & {TWICE} AND changed_{at.suffix} > :as_of"
     reason = f"CASE WHEN ended_{at.suffix} > :as_of THEN NULL ELSE stop_reason END"

@@ -51,7 +51,7 @@ class Calls:
         """Take in a message: what it calls, what it returns."""
         for called in messages.calls_of(message):
             self._call(message, called, position, time_us)
-        for returned in _returns_of(message):
+        for returned in returns_of(message):
             self._return(message, returned, position, time_us)
 
     def _call(
@@ -81,7 +81,7 @@ class Calls:
         call.end_us = time_us
         call.name = call.name or message.name
         call.succeeded = returned.status == "success"
-        call.answer = _text(returned)
+        call.answer = text_of(returned)
         call.return_position = position
         call.return_message_id = message.id
 
@@ -113,7 +113,7 @@ def _keys(call_id: str, step_id: str | None) -> list[tuple[str, ...]]:
     return [(call_id,)] if step_id is None else [(call_id,), (call_id, step_id)]
 
 
-def _returns_of(message: LettaMessage) -> Iterable[ToolReturn]:
+def returns_of(message: LettaMessage) -> Iterable[ToolReturn]:
     """Return what tools gave back, each once; who runs tools itself may answer a request for approval with it."""
     if isinstance(message, ApprovalResponseMessage):
         return [each for each in message.approvals or () if isinstance(each, ToolReturn)]
@@ -126,7 +126,7 @@ def _returns_of(message: LettaMessage) -> Iterable[ToolReturn]:
     return [first, *many]
 
 
-def _text(returned: ToolReturn) -> str:
+def text_of(returned: ToolReturn) -> str:
     parts = returned.tool_return
     if isinstance(parts, str):
         return parts

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,6 +22,7 @@ from projections.engine import PROJECTIONS
 from projections.history import AsOf
 from projections.past import Past, StreamsOf
 from projections.query import Cursor, Query
+from projections.reader import HERE, Place
 from projections.resources import COLUMNS, Render, ResourceProjection, state_of
 
 STEPS_MAX = 40_000
@@ -187,6 +188,10 @@ class Views:
             if not self._broken_off:
                 raise
         return await self._read_slowly(text, parameters)
+
+    def places(self, name: str) -> Sequence[Place]:
+        """See ``Reader.places``."""
+        return HERE
 
     async def _read_slowly(self, text: str, parameters: dict[str, Any]) -> list[Any]:
         if self._slow is None:

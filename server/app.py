@@ -38,8 +38,10 @@ from server.routes import (
     agents,
     batches,
     callbacks,
+    diff,
     docs,
     erasures,
+    failures,
     health,
     jobs,
     messages,
@@ -64,7 +66,8 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 log = structlog.get_logger("server")
 ROUTER = Router(
     routes_of(
-        *(jobs, runs, erasures, callbacks, messages, steps, usage, trace, report, stream, batches, agents),
+        *(jobs, runs, erasures, callbacks, messages, steps, usage, trace, report, diff, stream),
+        *(batches, agents, failures),
         *(log_routes, proofs, tokens, health, metrics_routes, docs),
     )
 )

@@ -10,14 +10,17 @@ import click
 from ledger.errors import LedgerError
 from server.cli import (
     callbacks,
+    diff,
     erasure,
     evidence,
+    failures,
     maintenance,
     reading,
     replay,
     report,
     serving,
     stats,
+    stuck,
     tokens,
     transfer,
 )
@@ -30,6 +33,7 @@ Examples:
   jobledger import jobs.swf.gz --format swf         a foreign history
   jobledger show job-…  |  log job-…  |  replay job-…
   jobledger report run-…                            why did it end so?
+  jobledger failures                                what fails, how often, and since when
   jobledger stats --at 2026-11-22T03:00:00Z         how many there were of each status
   jobledger verify                                  is the record whole and true?
 """
@@ -57,7 +61,10 @@ def cli() -> None:
     """Job Ledger: the history of jobs, runs and batches that can be believed."""
 
 
-ROOMS = (serving, transfer, reading, report, replay, stats, maintenance, evidence, erasure, tokens, callbacks)
+ROOMS = (
+    *(serving, transfer, reading, replay, report, diff, failures, stuck, stats),
+    *(maintenance, evidence, erasure, tokens, callbacks),
+)
 for command in (command for room in ROOMS for command in room.COMMANDS):
     cli.add_command(command)
 

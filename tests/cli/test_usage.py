@@ -16,6 +16,7 @@ WRITING = (["import", "/dev/null"], ["token", "create"], ["serve", "--port", "0"
 READING = (
     ["export"], ["log", JOB], ["show", JOB], ["replay", JOB], ["verify"], ["token", "list"],
     ["log", "--json", JOB], ["show", "--json", JOB], ["replay", "--json", JOB], ["verify", "--json"],
+    ["stuck"], ["stuck", "--for", "1s", "--status", "created"],
     ["token", "list", "--json"], ["callbacks", "list"], ["callbacks", "list", "--json"],
     ["report", JOB], ["report", JOB, "--json"], ["report", JOB, "--html", "-"], ["replay", JOB, "--plain"],
 )  # fmt: skip

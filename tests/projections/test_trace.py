@@ -472,7 +472,8 @@ def assert_all_is_there(life, found):
     kinds = Counter(span.attributes.get("gen_ai.operation.name") for span in found)
     assert {span.attributes["jobledger.step.id"] for span in found if span.kind == "CLIENT"} == steps
     assert kinds["chat"] == len(steps)
-    names = [span.attributes["gen_ai.tool.name"] for span in found if span.name.startswith("execute_tool")]
+    called = [span.attributes for span in found if "jobledger.tool.call_message_id" in span.attributes]
+    names = [attributes["gen_ai.tool.name"] for attributes in called]
     assert sorted(names) == sorted(calls)
 
 
