@@ -14,7 +14,7 @@ from projections.timeline import Entry
 
 GAPS_MAX: Final = 5
 """Gaps that a report names; the timeline has the gap before every event."""
-Meanwhile = Literal["queue", "tool call", "step", "idle", "after the end"]
+Meanwhile = Literal["queue", "tool call", "step", "idle", "running", "after the end"]
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +57,8 @@ def _meanwhile(run: State, spans: Sequence[Span], after: Entry) -> tuple[Meanwhi
         return "after the end", ""
     if run.running_position is None or after.position <= run.running_position:
         return "queue", ""
+    if not spans:  # nothing is known from within, so that it was idle would be a guess
+        return "running", ""
     middle_ns = from_text(after.time) * 1000 - round(after.gap_s * 1e9 / 2)
     inside = [span for span in spans if _covers(span, middle_ns)]
     if not inside:

@@ -28,7 +28,7 @@ def verdict(
 ) -> str:
     """Return the line. ``cancelled``: who cancelled it, if somebody did."""
     parts = [_ended(run, times, steps)]
-    if run.status in ("failed", "expired"):
+    if run.status == "failed" or (run.status == "expired" and (run.stop_reason or error_of(run).message)):
         parts.append(f": {_why(run)}")
     elif run.status == "cancelled" and cancelled is not None:
         parts.append(f" by {cancelled.by or cancelled.actor}")

@@ -118,8 +118,8 @@ def _wrong(report: Report, full: bool) -> Pairs:
 
 def _fault(name: str, fault: Fault, full: bool) -> Pairs:
     where = "" if fault.step is None else f"step {fault.step}, "
-    when = f"position {fault.position}, {in_words(fault.after_s)} after the start"
-    yield name, f"{where}{_KINDS[fault.kind]}{_of_tool(fault)}, {when}"
+    what = "none before the end itself" if fault.kind == "end" else f"{_KINDS[fault.kind]}{_of_tool(fault)}"
+    yield name, f"{where}{what}, position {fault.position}, {in_words(fault.after_s)} after the start"
     if fault.message.text:
         yield "", fault.message.text if full else line(fault.message.text, 300)
 
@@ -318,7 +318,7 @@ def _entry(entry: Entry, known: _Known, full: bool) -> Iterator[str]:
         yield f"  {'':8}  {'':11}  {day}"
         known.day = day
     who = _who(entry.actor, entry.by)
-    told = f" {who}" if who != known.who else ""
+    told = f" ({who})" if who != known.who else ""
     known.who = who
     gap = gap_in_words(entry.gap_s)
     mark = "!" if entry.is_error else " "

@@ -10,11 +10,16 @@ from tests.cli.stories import ALICE, NOON_US, TRAPS
 WRONG = "run-00000000-0000-4000-8000-00000000000a"
 EVIL = "run-00000000-0000-4000-8000-00000000000b"
 LONG = "run-00000000-0000-4000-8000-00000000000c"
+DEEP: object = 1
+for _ in range(50):
+    DEEP = [DEEP, {"a": DEEP}] if _ % 10 == 0 else [DEEP]
 MARKUP = (
     "<script>document.title='owned'</script><img src=http://evil.example/x onerror=\"document.title='owned'\">"
     "\"' onload=alert(1) </style></title></pre><svg/onload=alert(1)>&lt;{{7*7}}{% raw %}]]>--><!--"
 )
 """What pages obey, and what template engines do."""
+ODD = {"deep": DEEP, "total_cost": 2**63 - 1, "tiny_cost": 5e-324, "nothing": None, "\ufffd": ""}
+"""What is hard to show: deep JSON, the largest integer, the smallest number, what a lone surrogate was made into."""
 EVERYTHING = f"{TRAPS}{MARKUP}"
 
 
@@ -62,7 +67,10 @@ async def write(path: Path) -> None:
         ("run.failed", failed),
     ]
     evil = [
-        ("run.created", {"user_id": ALICE, "agent_id": f"\u202egnp.exe{MARKUP}", "metadata": {EVERYTHING: EVERYTHING}}),
+        (
+            "run.created",
+            {"user_id": ALICE, "agent_id": f"\u202egnp.exe{MARKUP}", "metadata": {EVERYTHING: EVERYTHING, **ODD}},
+        ),
         ("run.message", said("user_message", 1, None, content=EVERYTHING)),
         *turn(1, f"{EVERYTHING}{'t' * 7000}", EVERYTHING, "error", EVERYTHING, tags=[MARKUP], model=MARKUP[:60]),
         ("run.message", said("assistant_message", 2, None, content="M" * 5_000_000)),

@@ -337,7 +337,8 @@ def test_a_job_has_a_report_too():
         ]
     )
     assert (told.header.kind, told.steps, told.first_error.kind) == ("job", [], "end")
-    assert told.verdict == "expired after 1.0 s: no reason was recorded"
+    assert [each.meanwhile for each in told.gaps] == ["queue", "queue", "running"]
+    assert told.verdict == "expired after 1.0 s"
 
 
 def test_what_was_erased_leaves_envelopes():

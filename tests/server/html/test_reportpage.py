@@ -2,8 +2,10 @@
 
 import re
 
+import msgspec
 import pytest
 
+from ledger.times import from_text
 from projections.report import report
 from server.html.drawing import BUCKETS, drawing
 from server.html.reportpage import page
@@ -146,3 +148,13 @@ def test_the_marks_of_time_are_round_and_few(seconds, expected):
 )
 def test_what_would_control_the_reader_is_made_visible(text, shown):
     assert visible(text) == shown
+
+
+@pytest.mark.parametrize("years", [(1, 1), (9999, 9999), (1, 9999), (1969, 1970)])
+def test_runs_of_any_year_can_be_drawn(years):
+    first, last = (from_text(f"{year:04d}-12-31T00:00:00Z") for year in years)
+    events = given(running(), call(1, step_id=A), back(2, step_id=A), done(3), ended(4))
+    moved = [msgspec.structs.replace(each, time=first if each.version < 3 else last) for each in events]
+    html = page(report(moved), "ledger")
+    assert Parsed(html).faults == []
+    assert f"{years[0]:04d}-12-31T00:00:00.000000Z" in html
