@@ -11,8 +11,8 @@ WRONG = "run-00000000-0000-4000-8000-00000000000a"
 EVIL = "run-00000000-0000-4000-8000-00000000000b"
 LONG = "run-00000000-0000-4000-8000-00000000000c"
 DEEP: object = 1
-for _ in range(50):
-    DEEP = [DEEP, {"a": DEEP}] if _ % 10 == 0 else [DEEP]
+for depth in range(50):
+    DEEP = {"a": DEEP} if depth % 2 else [DEEP]
 MARKUP = (
     "<script>document.title='owned'</script><img src=http://evil.example/x onerror=\"document.title='owned'\">"
     "\"' onload=alert(1) </style></title></pre><svg/onload=alert(1)>&lt;{{7*7}}{% raw %}]]>--><!--"
