@@ -9,25 +9,20 @@ from rich.cells import cell_len, chop_cells, set_cell_size
 from rich.console import Console
 from rich.text import Text
 
-from projections.attempts import Owed
 from projections.durations import gap_in_words, in_words
 from projections.excerpts import Excerpt, line
-from projections.faults import Fault, Retry, after_others
-from projections.gaps import Gap
-from projections.report import Act, Header, Report
+from projections.report import Header, Report
 from projections.spans import short
 from projections.timeline import Entry
 from projections.worked import CallTold, StepTold
 from server.cli.options import clean
+from server.cli.wronglines import Pairs, tags, who, wrong
 
 T = TypeVar("T")
-Pairs = Iterator[tuple[str, str]]
 STEPS_ENDS: Final = (8, 12)
 """How many steps of a long run are shown, from its beginning and from its end."""
 TIMELINE_ENDS: Final = (20, 40)
 """Likewise of its events."""
-NAMED_MAX: Final = 3
-"""Loops, retries, gaps and the like that are named one by one; the others are counted."""
 FOLDED_MAX: Final = 10_000
 """Characters of a text that is broken at its blanks."""
 
@@ -39,7 +34,7 @@ def show(console: Console, report: Report, full: bool) -> None:
     models = f", {', '.join(header.models)}" if header.models else ""
     agent = f", agent {header.agent_id}" if header.agent_id else ""
     console.print(clean(f"{header.id}{agent}{models}"))
-    _section(console, "What went wrong", _wrong(report, full))
+    _section(console, "What went wrong", wrong(report, full))
     _section(console, "About", _about(report, full))
     if report.steps or report.outside:
         _head(console, "Steps")
@@ -84,109 +79,6 @@ def _ends(of: Sequence[T], ends: tuple[int, int], full: bool) -> tuple[Sequence[
     if full or left_out <= 1:
         return of, (), 0
     return of[:first], of[-last:], left_out
-
-
-# --- what went wrong --------------------------------------------------------------------------------------------------
-
-
-def _wrong(report: Report, full: bool) -> Pairs:
-    if report.first_error is not None:
-        yield from _fault("first error", report.first_error, full)
-    if len(report.errors) > 1:
-        last = report.errors[-1]
-        yield "ended by" if last.kind == "end" else "last error", _of_fault(last, full)
-        yield "errors", f"{len(report.errors):,} in all: {_kinds(report.errors)}"
-    if not report.errors:
-        yield "errors", "none"
-    good = report.last_good_step
-    if good is not None:
-        yield "last good step", f"step {good.number}{_tags(good.tags)}, which ended at position {good.position}"
-    elif report.steps:
-        yield "last good step", "none"
-    yield from _named("loop", [_loop(each.name, each.same_answer) for each in report.loops], full)
-    yield from _named("retry", [_retry(each) for each in report.retries], full)
-    for refusal in report.refused:
-        who = _who(refusal.actor, refusal.by)
-        yield "refused", f"{refusal.asked}, as it was {refusal.found}, position {refusal.position}, {who}"
-    for name, act in (("cancelled", report.cancelled), ("deleted", report.deleted), ("erased", report.erased)):
-        if act is not None:
-            yield name, _act(act)
-    yield from _named("gap", [_gap(each) for each in report.gaps], full)
-    if report.callback is not None:
-        yield from _callback(report.callback)
-
-
-def _fault(name: str, fault: Fault, full: bool) -> Pairs:
-    where = "" if fault.step is None else f"step {fault.step}, "
-    what = "none before the end itself" if fault.kind == "end" else f"{_KINDS[fault.kind]}{_of_tool(fault)}"
-    yield name, f"{where}{what}, position {fault.position}, {in_words(fault.after_s)} after the start"
-    if fault.message.text:
-        yield "", fault.message.text if full else line(fault.message.text, 300)
-
-
-def _of_fault(fault: Fault, full: bool) -> str:
-    where = f"position {fault.position}" if fault.step is None else f"step {fault.step}, position {fault.position}"
-    said = fault.message.text if full else line(fault.message.text, 200)
-    return f"{fault.type or _KINDS[fault.kind]}{_of_tool(fault)}, {where}{': ' if said else ''}{said}"
-
-
-_KINDS: Final = {"format": "format error", "tool": "tool error", "step": "failed step", "end": "end"}
-
-
-def _of_tool(fault: Fault) -> str:
-    return "" if fault.tool is None else f" of {short(fault.tool, 40)}"
-
-
-def _kinds(errors: Sequence[Fault]) -> str:
-    counts = {kind: sum(error.kind == kind for error in errors) for kind in _KINDS}
-    return ", ".join(f"{count:,} × {_KINDS[kind]}" for kind, count in counts.items() if count)
-
-
-def _named(name: str, told: Sequence[str], full: bool) -> Pairs:
-    shown = told if full else told[:NAMED_MAX]
-    for each in shown:
-        yield name, each
-    if len(told) > len(shown):
-        yield "", f"and {len(told) - len(shown):,} more"
-
-
-def _loop(name: str, same_answer: bool) -> str:
-    return f"{name}, answered the same every time" if same_answer else name
-
-
-def _retry(retry: Retry) -> str:
-    where = "" if retry.step is None else f"step {retry.step}: "
-    outcome = {True: "and succeeded", False: "and failed again", None: "outcome unknown"}[retry.succeeded]
-    if retry.kind == "model":
-        return f"{where}the model was asked again {'once' if retry.times == 1 else f'{retry.times} times'}"
-    if retry.kind == "step":
-        return f"{where}went on after the step that failed at position {retry.failed_position}, {outcome}"
-    arguments = "" if retry.arguments is None else line(retry.arguments.text, 60)
-    return f"{where}{short(retry.tool or '?', 40)}({arguments}) again {after_others(retry.later - 1)}, {outcome}"
-
-
-def _act(act: Act) -> str:
-    reason = f": {act.reason}" if act.reason else ""
-    return f"at {act.time}, position {act.position}, {_who(act.actor, act.by)}{reason}"
-
-
-def _who(actor: str, by: str | None) -> str:
-    return f"by {actor}" if by is None else f"by {by} for {actor}"
-
-
-def _gap(gap: Gap) -> str:
-    what = f" ({gap.what})" if gap.what else ""
-    after, before = f"{gap.after_type} {gap.after_position}", f"{gap.before_type} {gap.before_position}"
-    return f"{in_words(gap.gap_s)} between {after} and {before}: {gap.meanwhile}{what}"
-
-
-def _callback(owed: Owed) -> Pairs:
-    reason = f", {owed.reason}" if owed.reason else ""
-    yield "callback", f"to {owed.receiver or '?'}: {owed.status or 'not owed yet'}{reason}"
-    for attempt in owed.attempts:
-        code = "" if attempt.status_code is None else f" {attempt.status_code}"
-        outcome = f"{attempt.error or 'delivered'}{code}"
-        yield "", f"attempt {attempt.number} at {attempt.time}: {outcome} after {in_words(attempt.duration_s)}"
 
 
 # --- about ------------------------------------------------------------------------------------------------------------
@@ -260,7 +152,7 @@ def _step(step: StepTold, full: bool) -> Iterator[str]:
     tokens = "" if step.total_tokens is None else f"{step.total_tokens:,} tokens"
     mark = "!" if step.status == "failed" else " "
     what = step.error_type or step.stop_reason or ""
-    said = f"{what}{_tags(step.tags)} {'' if step.model is None else short(step.model, 40)}"
+    said = f"{what}{tags(step.tags)} {'' if step.model is None else short(step.model, 40)}"
     yield clean(f"{mark} {step.number:>4}  {step.status:9}  {took:>11}  {tokens:>14}  {said}").rstrip()
     if step.error is not None and step.error.text and step.error_type != "tool_error":
         yield from _text(step.error, full)
@@ -276,10 +168,6 @@ def _call(call: CallTold, full: bool) -> Iterator[str]:
     answer = "no answer" if call.answer is None else call.answer.text if full else line(call.answer.text, 200)
     yield clean(f"{mark}        → {name}({arguments})")
     yield clean(f"          {call.status or 'open'}{took}: {answer}")
-
-
-def _tags(tags: Sequence[str]) -> str:
-    return f" ({', '.join(line(tag, 40) for tag in tags)})" if tags else ""
 
 
 def _text(text: Excerpt, full: bool) -> Iterator[str]:
@@ -317,9 +205,9 @@ def _entry(entry: Entry, known: _Known, full: bool) -> Iterator[str]:
     if day != known.day:
         yield f"  {'':8}  {'':11}  {day}"
         known.day = day
-    who = _who(entry.actor, entry.by)
-    told = f" ({who})" if who != known.who else ""
-    known.who = who
+    actor = who(entry.actor, entry.by)
+    told = f" ({actor})" if actor != known.who else ""
+    known.who = actor
     gap = gap_in_words(entry.gap_s)
     mark = "!" if entry.is_error else " "
     yield clean(f"{mark} {entry.position:>8}  {gap:>11}  {time[:-1]}  {entry.line}{told}")
