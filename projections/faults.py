@@ -142,7 +142,7 @@ class Faults:
     def _end(self, run: State) -> list[Fault]:
         if run.status not in ("failed", "expired") or run.ended_position is None:
             return []
-        error = error_of(run)
+        error = error_of(run.metadata)
         type = error.type or run.stop_reason or run.status
         return [self._fault(run, "end", run.ended_position, None, type, error.message or "")]
 

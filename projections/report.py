@@ -199,7 +199,7 @@ def _header(events: Sequence[Recorded], course: Course, run: State, times: Durat
 def _error(run: State, full: bool) -> ErrorTold | None:
     if "error" not in (run.metadata or {}):
         return None
-    error = error_of(run)
+    error = error_of(run.metadata)
     return ErrorTold(
         type=error.type,
         message=None if error.message is None else of_error(error.message, full),

@@ -14,6 +14,7 @@ import msgspec
 from ledger import events as facts
 from ledger.times import from_text
 from projections.batches import BATCHES
+from projections.errors import error_of
 from projections.jobs import JOBS
 from projections.overlay import Overlay
 from projections.projection import Projection
@@ -124,26 +125,19 @@ _CREATED, _RUNNING = len(_HEAD), len(_HEAD) + 2
 def _rest(row: Row, wire: _Wire) -> Row:
     """Return the columns of ``_REST`` of a row whose times stand where jobs have them."""
     created_us, running_us = row[_CREATED], row[_RUNNING]
-    type, message = error_of(bytes(wire.metadata))
+    raw = bytes(wire.metadata)
+    error = error_of({"error": _failure(raw).error} if b'"error"' in raw else None)
     return (
         None if running_us is None else within_64_bits((running_us - created_us) * 1000),
         wire.ttft_ns,
-        type,
-        message,
+        error.type,
+        error.message,
         wire.callback_url,
         None if wire.callback_sent_at is None else from_text(wire.callback_sent_at),
         wire.callback_status_code,
         wire.callback_error,
         _json(wire.metadata),
     )
-
-
-def error_of(metadata: bytes) -> tuple[str | None, str | None]:
-    """Return type and message of the error that metadata tell of, where they are texts."""
-    told = _failure(metadata).error if b'"error"' in metadata else None
-    error = told if isinstance(told, dict) else {"message": told}
-    type, message = error.get("type"), error.get("message")
-    return type if isinstance(type, str) else None, message if isinstance(message, str) else None
 
 
 def _json(raw: msgspec.Raw) -> str | None:

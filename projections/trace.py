@@ -127,7 +127,7 @@ def _outcome(run: state.State, end_ns: int | None) -> tuple[str | None, Status, 
     """Return the error type, the status, and the exception that a producer recorded."""
     if run.status != "failed":
         return None, Status("OK" if run.status == "completed" else "UNSET"), []
-    error = error_of(run)
+    error = error_of(run.metadata)
     events = []
     if end_ns is not None and (error.type or error.message):
         said = {

@@ -28,7 +28,7 @@ def verdict(
 ) -> str:
     """Return the line. ``cancelled``: who cancelled it, if somebody did."""
     parts = [_ended(run, times, steps)]
-    if run.status == "failed" or (run.status == "expired" and (run.stop_reason or error_of(run).message)):
+    if run.status == "failed" or (run.status == "expired" and (run.stop_reason or error_of(run.metadata).message)):
         parts.append(f": {_why(run)}")
     elif run.status == "cancelled" and cancelled is not None:
         parts.append(f" by {cancelled.by or cancelled.actor}")
@@ -63,7 +63,7 @@ def _where(run: State, steps: Sequence[StepTold]) -> str:
 
 
 def _why(run: State) -> str:
-    error = error_of(run)
+    error = error_of(run.metadata)
     named = run.stop_reason or error.type or "no reason was recorded"
     if error.type and run.stop_reason and error.type != run.stop_reason:
         named = f"{run.stop_reason} ({error.type})"

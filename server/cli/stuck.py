@@ -12,6 +12,7 @@ import msgspec
 from ledger.ledger import wall_clock_us
 from ledger.times import to_text
 from projections import overlay
+from projections.durations import in_words
 from projections.file import views_path
 from projections.overlay import Overlay
 from projections.query import OPEN, Filters, Query
@@ -21,7 +22,6 @@ from server.cli.options import clean, db_option, json_option, out, reading, run,
 
 LIMIT_MAX: Final = 100_000
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_LONGER: Final = (("y", 365 * 86_400), ("d", 86_400), ("h", 3600), ("m", 60), ("s", 1))
 _DAYS_MAX: Final = 100 * 365
 
 
@@ -135,22 +135,9 @@ def _say(entries: list[Entry]) -> None:
     for entry in entries:
         sign = entry.last_sign
         last = "" if sign is None else f"{sign.type} {entry.last_sign_at} by {sign.actor}, position {sign.position}"
-        cells = (entry.id, entry.kind, entry.status, entry.since, lasted(entry.silent_s), last, entry.agent_id or "")
+        cells = (entry.id, entry.kind, entry.status, entry.since, in_words(entry.silent_s), last, entry.agent_id or "")
         rows.add_row(*map(clean, cells))
     out().print(rows)
-
-
-def lasted(seconds: float) -> str:
-    """Return a length of time in its two largest units: ``2 h 5 m``."""
-    if seconds < 60:
-        return f"{seconds:.3g} s"
-    left = int(seconds)
-    parts: list[str] = []
-    for unit, size in _LONGER:
-        count, left = divmod(left, size)
-        if count or parts:
-            parts.append(f"{count} {unit}")
-    return " ".join(parts[:2])
 
 
 COMMANDS = (stuck,)
