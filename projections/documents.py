@@ -1,0 +1,217 @@
+"""What an event says in words, for full-text search: messages, errors, names of tools, metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Final, Literal
+
+import msgspec
+
+from ledger import events as facts
+from ledger import upcast
+from ledger.events import ErrorInfo, Recorded
+
+What = Literal["message", "error", "tool", "metadata"]
+WHATS: Final[tuple[What, ...]] = ("message", "error", "tool", "metadata")
+"""The kinds of texts that an event can have, in the order of a document's fields."""
+ORIGINS: Final = frozenset({"source", "file"})
+"""Names in metadata of where an import took a record from: the same in hundreds of thousands, so nobody looks for it."""
+_METADATA, _ERROR = b'"metadata":{"', b'"error":{"'
+"""How the data of an event begins to say something; few events do, and those that do not are not decoded."""
+_NO_TEXT: Final = frozenset({"type", "data", "signature", "media_type", "file_id", "url"})
+"""Fields of parts of content that no person reads."""
+
+
+class Document(msgspec.Struct, gc=False):
+    """The texts of one event, each None where it says nothing of that kind, and what it is about."""
+
+    message: str | None = None
+    error: str | None = None
+    tool: str | None = None
+    metadata: str | None = None
+    message_id: str | None = None
+    step_id: str | None = None
+    message_type: str | None = None
+
+    @property
+    def says_something(self) -> bool:
+        """Whether there is any text."""
+        return bool(self.message or self.error or self.tool or self.metadata)
+
+
+class _Said(msgspec.Struct):
+    """What of a message is looked at; messages of whatever release of the union can be read with it."""
+
+    id: str
+    message_type: str
+    step_id: str | None = None
+    content: Any = None
+    reasoning: Any = None
+    hidden_reasoning: Any = None
+    summary: Any = None
+    event_data: Any = None
+    tool_call: Any = None
+    tool_calls: Any = None
+    tool_return: Any = None
+    tool_returns: Any = None
+    stdout: Any = None
+    stderr: Any = None
+    status: Any = None
+    is_err: Any = None
+    approvals: Any = None
+    reason: Any = None
+
+
+_said_in = msgspec.json.Decoder(_Said).decode
+_decode = msgspec.json.Decoder().decode
+
+
+def document(event: Recorded) -> Document | None:
+    """Return what an event says, None where that is nothing."""
+    read = _READERS.get(event.type)
+    if read is None or event.data is None:
+        return None
+    found = read(event)
+    return found if found is not None and found.says_something else None
+
+
+def _of_change(event: Recorded) -> Document | None:
+    data = event.data or b""
+    if _METADATA not in data and _ERROR not in data:
+        return None
+    fact = upcast.fact(event)
+    if isinstance(fact, facts.Created):
+        return Document(metadata=_metadata(fact.metadata))
+    if isinstance(fact, facts.Changed):
+        return Document(metadata=_metadata(fact.metadata), error=_error(fact.error))
+    return None
+
+
+def _metadata(metadata: dict[str, Any] | None) -> str | None:
+    """Return the strings of metadata, each after its name: numbers are not looked for, as schedulers have only them."""
+    return None if not metadata else _lines(metadata, without=ORIGINS)
+
+
+def _error(error: ErrorInfo | None) -> str | None:
+    return None if error is None else _joined([error.type, error.message, error.traceback])
+
+
+def _of_step(event: Recorded) -> Document | None:
+    if b'"error_' not in (event.data or b""):
+        return None
+    fact = upcast.fact(event)
+    if not isinstance(fact, facts.Step):
+        return None
+    told = None if fact.error_data is None else _lines(fact.error_data)
+    return Document(error=_joined([fact.error_type, told]), step_id=fact.id)
+
+
+def _of_message(event: Recorded) -> Document | None:
+    fact = upcast.fact(event)
+    if not isinstance(fact, facts.Message):
+        return None
+    said = _said_in(bytes(fact.message))
+    texts = [
+        *_texts(said.content), *_texts(said.reasoning), *_texts(said.hidden_reasoning), *_texts(said.summary),
+        *_texts(said.reason),
+    ]  # fmt: skip
+    if isinstance(said.event_data, dict):
+        texts.append(_lines(said.event_data) or "")
+    tools: dict[str, None] = {}
+    for call in _dicts(said.tool_call, said.tool_calls):
+        tools.update(dict.fromkeys(_texts(call.get("name"))))
+        texts += [readable(text) for text in _texts(call.get("arguments"))]
+    failed: list[str] = []
+    for returned in _returns(said):
+        found = [readable(text) for name in _RETURNED for text in _texts(returned.get(name))]
+        (failed if returned.get("status") == "error" else texts).extend(found)
+    said_texts = list(dict.fromkeys(texts))  # the first of several calls or returns is told twice
+    if said.is_err is True:
+        failed, said_texts = said_texts + failed, []
+    return Document(
+        message=_joined(said_texts),
+        error=_joined(list(dict.fromkeys(failed))),
+        tool=_joined(list(tools)),
+        message_id=said.id,
+        step_id=said.step_id,
+        message_type=said.message_type,
+    )
+
+
+_RETURNED: Final = ("tool_return", "stdout", "stderr", "reason")
+
+
+def _returns(said: _Said) -> list[dict[str, Any]]:
+    first = {"status": said.status, "tool_return": said.tool_return, "stdout": said.stdout, "stderr": said.stderr}
+    return [first, *_dicts(said.tool_returns, said.approvals)]
+
+
+def _dicts(*values: Any) -> Iterator[dict[str, Any]]:
+    """Yield the objects among values that are objects or arrays of them."""
+    for value in values:
+        for each in value if isinstance(value, list) else (value,):
+            if isinstance(each, dict):
+                yield each
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield the text of a string, or of the parts of content in an array."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for each in value:
+            if isinstance(each, str):
+                yield each
+            elif isinstance(each, dict):
+                yield from (text for name, text in each.items() if isinstance(text, str) and name not in _NO_TEXT)
+
+
+def readable(text: str) -> str:
+    r"""Return text with its words apart, where it is JSON whose escapes such as ``\n`` would stick to them."""
+    if "\\" not in text or text[:1] not in ("{", "["):
+        return text
+    try:
+        return _lines(_decode(text), numbers=True) or text
+    except (msgspec.MsgspecError, RecursionError):
+        return text
+
+
+def _lines(value: Any, without: Collection[str] = (), *, numbers: bool = False) -> str | None:
+    """Return the strings in an object or array, however deep, each on a line behind its name."""
+    found: list[str] = []
+    waiting = [iter(_entries(value, without))]
+    while waiting:
+        for name, each in waiting[-1]:
+            if isinstance(each, str):
+                found.append(f"{name}: {each}" if name else each)
+            elif isinstance(each, dict | list):
+                waiting.append(iter(_entries(each, (), name)))
+                break
+            elif numbers and each is not None:
+                found.append(f"{name}: {each}")
+        else:
+            waiting.pop()
+    return _joined(found)
+
+
+def _entries(value: Any, without: Collection[str], name: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, dict):
+        return (entry for entry in value.items() if entry[0] not in without)
+    return ((name, each) for each in value) if isinstance(value, list) else iter([(name, value)])
+
+
+def _joined(texts: list[str | None] | list[str]) -> str | None:
+    """Return texts as lines, without NUL, at which SQLite's functions of text would stop."""
+    return "\n".join(text for text in texts if text).replace("\0", "\ufffd") or None
+
+
+_OF_SHAPE: Final[dict[type[facts.Fact], Callable[[Recorded], Document | None]]] = {
+    facts.Created: _of_change,
+    facts.Changed: _of_change,
+    facts.RunUpdated: _of_change,
+    facts.Step: _of_step,
+    facts.Message: _of_message,
+}
+_READERS: Final = {name: _OF_SHAPE[info.shape] for name, info in facts.TYPES.items() if info.shape in _OF_SHAPE}
+SPEAKING: Final = frozenset(_READERS)
+"""The types of events that may say something in words."""
