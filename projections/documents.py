@@ -68,8 +68,11 @@ _decode = msgspec.json.Decoder().decode
 
 def document(event: Recorded) -> Document | None:
     """Return what an event says, None where that is nothing."""
+    data = event.data
+    if data is None or data == b"{}":  # most changes of a status say no more
+        return None
     read = _READERS.get(event.type)
-    if read is None or event.data is None:
+    if read is None:
         return None
     found = read(event)
     return found if found is not None and found.says_something else None
@@ -81,7 +84,8 @@ def _of_change(event: Recorded) -> Document | None:
         return None
     fact = upcast.fact(event)
     if isinstance(fact, facts.Created):
-        return Document(metadata=_metadata(fact.metadata))
+        told = _metadata(fact.metadata)
+        return None if told is None else Document(metadata=told)
     if isinstance(fact, facts.Changed):
         return Document(metadata=_metadata(fact.metadata), error=_error(fact.error))
     return None
@@ -171,33 +175,29 @@ def readable(text: str) -> str:
     if "\\" not in text or text[:1] not in ("{", "["):
         return text
     try:
-        return _lines(_decode(text), numbers=True) or text
+        value = _decode(text)
+        return _lines(value, numbers=True) or text
     except (msgspec.MsgspecError, RecursionError):
         return text
 
 
 def _lines(value: Any, without: Collection[str] = (), *, numbers: bool = False) -> str | None:
-    """Return the strings in an object or array, however deep, each on a line behind its name."""
+    """Return the strings in an object or array, each on a line behind its name; raises ``RecursionError``."""
     found: list[str] = []
-    waiting = [iter(_entries(value, without))]
-    while waiting:
-        for name, each in waiting[-1]:
-            if isinstance(each, str):
-                found.append(f"{name}: {each}" if name else each)
-            elif isinstance(each, dict | list):
-                waiting.append(iter(_entries(each, (), name)))
-                break
-            elif numbers and each is not None:
-                found.append(f"{name}: {each}")
-        else:
-            waiting.pop()
-    return _joined(found)
+    _gather(value, "", found, without, numbers)
+    return _joined(found) if found else None
 
 
-def _entries(value: Any, without: Collection[str], name: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        return (entry for entry in value.items() if entry[0] not in without)
-    return ((name, each) for each in value) if isinstance(value, list) else iter([(name, value)])
+def _gather(value: Any, name: str, found: list[str], without: Collection[str], numbers: bool) -> None:
+    entries = value.items() if isinstance(value, dict) else [(name, each) for each in value]
+    for inner, each in entries:
+        if isinstance(each, str):
+            if inner not in without:
+                found.append(f"{inner}: {each}" if inner else each)
+        elif isinstance(each, (dict, list)):
+            _gather(each, inner, found, (), numbers)
+        elif numbers and each is not None:
+            found.append(f"{inner}: {each}")
 
 
 def _joined(texts: list[str | None] | list[str]) -> str | None:
