@@ -15,7 +15,7 @@ What = Literal["message", "error", "tool", "metadata"]
 WHATS: Final[tuple[What, ...]] = ("message", "error", "tool", "metadata")
 """The kinds of texts that an event can have, in the order of a document's fields."""
 ORIGINS: Final = frozenset({"source", "file"})
-"""Names in metadata of where an import took a record from: the same in hundreds of thousands, so nobody looks for it."""
+"""Names in metadata of where an import took a record from: the same in hundreds of thousands, so no word to find."""
 _METADATA, _ERROR = b'"metadata":{"', b'"error":{"'
 """How the data of an event begins to say something; few events do, and those that do not are not decoded."""
 _NO_TEXT: Final = frozenset({"type", "data", "signature", "media_type", "file_id", "url"})

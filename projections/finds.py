@@ -13,11 +13,13 @@ from typing import Any, Final
 import msgspec
 
 from ledger.jsontext import INT_MAX
+from ledger.scalars import JobOrRunId, JobStatus, JobType, MessageId, StepId, StopReason, Time
+from ledger.times import to_text
 from projections import query as sql
 from projections.documents import WHATS, What
 from projections.phrases import Part, Phrase
 from projections.query import IN_MAX, Filters, Query, Where
-from projections.reader import Place, Reader
+from projections.reader import Reader
 from projections.texts import TEXTS, WORDS
 
 PART_MIN, PART_MAX = 100, 5_000
@@ -31,18 +33,18 @@ FEW_TEXTS: Final = 50_000
 WINDOW: Final = 8_192
 """Characters of a text in which a snippet is looked for: a page of megabytes would take seconds to look through."""
 _LEAD: Final = 200
-"""Characters before the first word found, in the window."""
+"""Characters before the word by which a window is found."""
 TABLES: Final = {"job": "jobs", "run": "runs", "batch": "batches"}
 """The tables of kinds of resources."""
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
-    """What is looked for. ``filters``: on the resource; times, in microseconds, are those of the events.
+    """What is looked for: a query as ``Phrase`` reads it. ``filters``: on the resource; times: of the events, in us.
 
     ``before``: positions before this one. Of ``filters`` those on what happened within runs let only runs pass.
     """
 
-    phrase: Phrase
+    query: str
     whats: tuple[What, ...] = WHATS
     kinds: tuple[str, ...] = tuple(TABLES)
     filters: Filters = Filters()
@@ -55,21 +57,22 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 class Find(msgspec.Struct, frozen=True, kw_only=True):
     """An event that says what was looked for, and what its resource is now. ``what``: where it says it.
 
-    ``snippet``: a part of the text, cut where what was found begins and ends.
+    ``stream``: the id of the job, batch or run. ``snippet``: a part of the text, cut where a word that was found begins
+    and ends.
     """
 
     position: int
-    stream: str
+    stream: JobOrRunId
     version: int
-    kind: str
+    kind: JobType
     what: list[What]
-    time_us: int
-    message_id: str | None
+    time: Time
+    message_id: MessageId | None
     message_type: str | None
-    step_id: str | None
+    step_id: StepId | None
     agent_id: str | None
-    status: str
-    stop_reason: str | None
+    status: JobStatus
+    stop_reason: StopReason | None
     snippet: list[Part]
 
 
@@ -81,7 +84,7 @@ class Finds(msgspec.Struct, frozen=True):
 
 
 async def find(reader: Reader, asked: Asked) -> Finds:
-    """Return the newest finds that pass the filters."""
+    """Return the newest finds that pass the filters. Raises ``InvalidInput`` where the query names nothing to find."""
     search = _Search(reader, asked)
     kept: list[tuple[int, _Resource]] = []
     async for position, resource in search.all():
@@ -104,7 +107,8 @@ class _Search:
     def __init__(self, reader: Reader, asked: Asked) -> None:
         self._reader = reader
         self._asked = asked
-        self._match = asked.phrase.match(asked.whats)
+        self._phrase = Phrase(asked.query)
+        self._match = self._phrase.match(asked.whats)
         self._places = reader.places(TEXTS.name)
         within = asked.filters.looks_within
         self._kinds = tuple(kind for kind in asked.kinds if kind == "run" or not within)
@@ -235,15 +239,17 @@ class _Search:
             where = Where()
             where.one_of("position", tuple(position for position, _ in page[start : start + IN_MAX]), "position")
             told = ", ".join(f"{_window(name)} AS {name}" for name in WHATS)
-            text = f"SELECT position, version, time_us, message_id, message_type, step_id, {told} FROM texts WHERE {where}"
-            bound = {**where.parameters, "first": self._asked.phrase.first}
+            text = (
+                f"SELECT position, version, time_us, message_id, message_type, step_id, {told} FROM texts WHERE {where}"
+            )
+            bound = {**where.parameters, "word": self._phrase.rarest}
             rows.update({row[0]: row for row in await self._reader.read(text, bound, is_long=True)})
         return [self._find(rows[position], resource) for position, resource in page if position in rows]
 
     def _find(self, row: Sequence[Any], resource: _Resource) -> Find:
         position, version, time_us, message_id, message_type, step_id, *texts = row
         told = {what: text for what, text in zip(WHATS, texts, strict=True) if text and what in self._asked.whats}
-        snippets = {what: self._asked.phrase.snippet(text) for what, text in told.items()}
+        snippets = {what: self._phrase.snippet(text) for what, text in told.items()}
         hits = [what for what, (count, _) in snippets.items() if count] or list(snippets)
         best = max(hits, key=lambda what: snippets[what][0])
         return Find(
@@ -252,7 +258,7 @@ class _Search:
             version=version,
             kind=resource.kind,
             what=hits,
-            time_us=time_us,
+            time=to_text(time_us),
             message_id=message_id,
             message_type=message_type,
             step_id=step_id,
@@ -264,6 +270,6 @@ class _Search:
 
 
 def _window(name: str) -> str:
-    """Return what is read of a text: all of it, or a part of a long one where the first word is likely to be."""
-    begin = f"max(1, instr(lower({name}), :first) - {_LEAD})"
+    """Return what is read of a text: all of it, or a part of a long one where its words are likely to be."""
+    begin = f"max(1, instr(lower({name}), :word) - {_LEAD})"
     return f"CASE WHEN length({name}) <= {WINDOW} THEN {name} ELSE substr({name}, {begin}, {WINDOW}) END"

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from itertools import islice
 from typing import Final, NamedTuple
+
+import msgspec
 
 from ledger.errors import invalid
 
@@ -23,7 +26,7 @@ SNIPPET_SIZE: Final = 240
 """Characters of a snippet, some three lines of a terminal."""
 _BEFORE: Final = 60
 """Characters of a snippet before the first word that was found."""
-_MARKS_MAX: Final = 50
+_MARKS_MAX: Final = 500
 """Places of a text among which the best one for a snippet is looked for."""
 _TERM = re.compile(r'(-?)(?:"([^"]*)(?:"|$)|([^\s"]+))(\*?)')
 _WORD = re.compile("(?:[^\\W_][\u0300-\u036f]*)+")
@@ -34,8 +37,8 @@ _BETWEEN: Final = r"[\W_]{1,64}"
 """What parts the words of a phrase; bounded, as a text may have nothing else."""
 
 
-class Part(NamedTuple):
-    """A part of a snippet; ``hit``: whether it is what was looked for."""
+class Part(msgspec.Struct, frozen=True):
+    """A part of a snippet, plain text on one line; ``hit``: whether it is what was looked for."""
 
     text: str
     hit: bool
@@ -76,7 +79,7 @@ class Phrase:
         if sum(map(len, self._groups)) + len(self._without) > TERMS_MAX:
             raise invalid(where, f"has more than {TERMS_MAX} words and phrases", HELP)
         wanted = sorted({term.pattern for group in self._groups for term in group}, key=len, reverse=True)
-        self._pattern = re.compile("|".join(wanted))
+        self._pattern = re.compile("|".join(f"({each})" for each in wanted))
 
     def _read(self, text: str, where: str) -> None:
         is_either = False
@@ -99,9 +102,9 @@ class Phrase:
             is_either = False
 
     @property
-    def first(self) -> str:
-        """A word that is likely to be in what is found."""
-        return fold(self._groups[0][0].words[0])
+    def rarest(self) -> str:
+        """A word that is likely to be in what is found, and not everywhere in it."""
+        return fold(max((word for group in self._groups for word in group[0].words), key=len))
 
     def match(self, columns: tuple[str, ...]) -> str:
         """Return the expression of FTS5 that finds it in some columns."""
@@ -111,18 +114,18 @@ class Phrase:
         return f"{{{' '.join(columns)}}} : ({wanted}{f' NOT ({without})' if without else ''})"
 
     def snippet(self, text: str) -> tuple[int, list[Part]]:
-        """Return at how many places the terms are found in a text, and the part of it that has most of them."""
-        spans = [found.span() for found, _ in zip(self._pattern.finditer(fold(text)), range(_MARKS_MAX), strict=False)]
-        start, shown = _best(spans)
-        end = min(len(text), start + SNIPPET_SIZE)
-        parts, at = [Part(_flat("…" * (start > 0) + text[start : shown[0][0] if shown else end]), hit=False)], end
-        for number, (begin, stop) in enumerate(shown):
-            after = shown[number + 1][0] if number + 1 < len(shown) else max(end, stop)
-            parts += [Part(_flat(text[begin:stop]), hit=True), Part(_flat(text[stop:after]), hit=False)]
-            at = max(at, after)
-        if at < len(text):
-            parts.append(Part("…", hit=False))
-        return len(spans), [part for part in parts if part.text]
+        """Return how many of the terms are found in a text, and the part of it that has most of them."""
+        found = list(islice(self._pattern.finditer(fold(text)), _MARKS_MAX))
+        start, marks = _best(found)
+        end = max(start + SNIPPET_SIZE, marks[-1].end() if marks else 0)
+        parts: list[Part] = []
+        at, dots = start, "…" if start else ""
+        for mark in marks:
+            parts.append(Part(dots + _flat(text[at : mark.start()]), hit=False))
+            parts.append(Part(_flat(text[mark.start() : mark.end()]), hit=True))
+            at, dots = mark.end(), ""
+        parts.append(Part(dots + _flat(text[at:end]) + ("…" if end < len(text) else ""), hit=False))
+        return len({mark.lastindex for mark in found}), [part for part in parts if part.text]
 
 
 def _term(text: str, *, has_star: bool) -> Term | None:
@@ -136,14 +139,21 @@ def _bare(word: str) -> str:
     return "".join(char for char in unicodedata.normalize("NFC", word) if not unicodedata.combining(char))
 
 
-def _best(spans: list[tuple[int, int]]) -> tuple[int, list[tuple[int, int]]]:
-    """Return where a snippet begins that shows most places, and those that it shows."""
-    best: list[tuple[int, int]] = []
-    for number, (begin, _) in enumerate(spans):
-        near = [span for span in spans[number:] if span[1] <= begin - _BEFORE + SNIPPET_SIZE] or [spans[number]]
-        if len(near) > len(best):
-            best = near
-    return (max(0, best[0][0] - _BEFORE), best) if best else (0, [])
+def _best(found: list[re.Match[str]]) -> tuple[int, list[re.Match[str]]]:
+    """Return where a snippet begins that shows most terms, most often, and those places of them that it shows."""
+    best: list[re.Match[str]] = []
+    worth = (0, 0)
+    for number, first in enumerate(found):
+        end = first.start() - _BEFORE + SNIPPET_SIZE
+        shown = [first]
+        for mark in islice(found, number + 1, None):
+            if mark.end() > end:
+                break
+            shown.append(mark)
+        found_here = (len({mark.lastindex for mark in shown}), len(shown))
+        if found_here > worth:
+            best, worth = shown, found_here
+    return (max(0, best[0].start() - _BEFORE), best) if best else (0, [])
 
 
 def _flat(text: str) -> str:

@@ -119,11 +119,16 @@ async def _query(exchange: Exchange, listing: Listing) -> Query:
         await check_as_of(exchange, query.as_of)
         if query.by_duration:
             raise BadRequest(reason="order_by=duration cannot be combined with as_of: durations were others then.")
-    bound, asked = exchange.caller.project_id, query.filters.project_id
+    return msgspec.structs.replace(query, filters=own(exchange, query.filters))
+
+
+def own(exchange: Exchange, filters: Filters) -> Filters:
+    """Return filters limited to what the caller may see; raise ``NotFound`` where they ask for another project."""
+    bound, asked = exchange.caller.project_id, filters.project_id
     if bound is not None and asked not in (None, bound):
         raise NotFound(what="project", id=asked)
-    own = {"user_id": exchange.caller.owner_filter, "project_id": asked if bound is None else bound}
-    return msgspec.structs.replace(query, filters=msgspec.structs.replace(query.filters, **own))
+    project_id = asked if bound is None else bound
+    return msgspec.structs.replace(filters, user_id=exchange.caller.owner_filter, project_id=project_id)
 
 
 def _descending(params: Params, listing: Listing) -> bool:

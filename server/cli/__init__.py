@@ -8,7 +8,7 @@ import sys
 import click
 
 from ledger.errors import LedgerError
-from server.cli import callbacks, erasure, evidence, maintenance, reading, serving, stats, tokens, transfer
+from server.cli import callbacks, erasure, evidence, maintenance, reading, searching, serving, stats, tokens, transfer
 from server.cli.options import clean
 
 EXAMPLES = """
@@ -18,6 +18,7 @@ Examples:
   jobledger import jobs.swf.gz --format swf         a foreign history
   jobledger show job-…  |  log job-…  |  replay job-…
   jobledger stats --at 2026-11-22T03:00:00Z         how many there were of each status
+  jobledger search '"connection refused"' --what error
   jobledger verify                                  is the record whole and true?
 """
 
@@ -44,7 +45,7 @@ def cli() -> None:
     """Job Ledger: the history of jobs, runs and batches that can be believed."""
 
 
-ROOMS = (serving, transfer, reading, stats, maintenance, evidence, erasure, tokens, callbacks)
+ROOMS = (serving, transfer, reading, searching, stats, maintenance, evidence, erasure, tokens, callbacks)
 for command in (command for room in ROOMS for command in room.COMMANDS):
     cli.add_command(command)
 
