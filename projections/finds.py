@@ -77,10 +77,10 @@ class Find(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Finds(msgspec.Struct, frozen=True):
-    """A page of finds, and whether there are more."""
+    """A page of finds; ``next_before``: the position before which there are more, None where there are none."""
 
     found: list[Find]
-    more: bool
+    next_before: int | None
 
 
 async def find(reader: Reader, asked: Asked) -> Finds:
@@ -92,7 +92,7 @@ async def find(reader: Reader, asked: Asked) -> Finds:
         if len(kept) > asked.limit:
             break
     page = kept[: asked.limit]
-    return Finds(await search.shown(page), len(kept) > asked.limit)
+    return Finds(await search.shown(page), page[-1][0] if len(kept) > asked.limit else None)
 
 
 class _Resource(msgspec.Struct, frozen=True):

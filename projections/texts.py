@@ -72,10 +72,11 @@ class TextsProjection:
             words = part_of(table, WORDS)
             said = [(row[0], *row[-len(WHATS) :]) for row in rows]
             db.executemany(f"INSERT INTO {words} (rowid, {_TEXTS}) VALUES (?, ?, ?, ?, ?)", said)
-            for event in events:
-                if event.type in ERASURES:
-                    _forget(db, table, words, event.stream)
-        return list({row[1]: None for row in rows})
+        erased = [event.stream for event in events if event.type in ERASURES]
+        if births is None:  # in a log that is read from its beginning, what was erased is gone already
+            for stream in erased:
+                _forget(db, table, part_of(table, WORDS), stream)
+        return list(dict.fromkeys([row[1] for row in rows] + erased))
 
 
 def _row(event: Recorded) -> tuple[Any, ...] | None:

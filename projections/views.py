@@ -305,10 +305,22 @@ class _Patience:
             return []
         db.set_progress_handler(self.is_over, STEPS_MAX)
         try:
-            rows: list[Any] = db.execute(text, parameters).fetchall()
-            return rows
+            return _rows(db, text, parameters)
         finally:
             db.set_progress_handler(None, 0)
+
+
+def _rows(db: Any, text: str, parameters: dict[str, Any]) -> list[Any]:
+    rows: list[Any]
+    try:
+        rows = db.execute(text, parameters).fetchall()
+    except sqlite.OperationalError as error:
+        if not str(error).startswith("vtable constructor failed"):
+            raise
+        # A rebuild put another full-text index in its place. For tables SQLite sees that by itself, and here after one.
+        db.execute("SELECT name FROM projections").fetchall()
+        rows = db.execute(text, parameters).fetchall()
+    return rows
 
 
 _TABLES = {"job": "jobs", "run": "runs", "batch": "batches"}

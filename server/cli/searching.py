@@ -121,8 +121,8 @@ def _say(finds: Finds) -> None:
         console.print(Text("    ").append_text(_snippet(found)))
     if not finds.found:
         click.echo("Nothing says that.", err=True)
-    if finds.more:
-        click.echo(f"There are more: go on with --before {finds.found[-1].position}.", err=True)
+    if finds.next_before is not None:
+        click.echo(f"There are more: go on with --before {finds.next_before}.", err=True)
 
 
 def _head(found: Find) -> str:

@@ -66,9 +66,9 @@ async def _make(exchange: Exchange) -> Made:
     except TimeoutError:
         raise Unavailable(reason=f"the search took longer than {DEADLINE_S:g} s; ask for less") from None
     link = None
-    if finds.more:
+    if finds.next_before is not None:
         pairs = [(name, value) for name, value in exchange.request.query.items() if name != "before"]
-        link = f'<{exchange.path}?{urlencode([*pairs, ("before", finds.found[-1].position)])}>; rel="next"'
+        link = f'<{exchange.path}?{urlencode([*pairs, ("before", finds.next_before)])}>; rel="next"'
     return Made(msgspec.json.encode(finds.found), link)
 
 
