@@ -33,11 +33,6 @@ class Document(msgspec.Struct, gc=False):
     step_id: str | None = None
     message_type: str | None = None
 
-    @property
-    def says_something(self) -> bool:
-        """Whether there is any text."""
-        return bool(self.message or self.error or self.tool or self.metadata)
-
 
 class _Said(msgspec.Struct):
     """What of a message is looked at; messages of whatever release of the union can be read with it."""
@@ -72,10 +67,7 @@ def document(event: Recorded) -> Document | None:
     if data is None or data == b"{}":  # most changes of a status say no more
         return None
     read = _READERS.get(event.type)
-    if read is None:
-        return None
-    found = read(event)
-    return found if found is not None and found.says_something else None
+    return None if read is None else read(event)
 
 
 def _of_change(event: Recorded) -> Document | None:
@@ -86,14 +78,21 @@ def _of_change(event: Recorded) -> Document | None:
     if isinstance(fact, facts.Created):
         told = _metadata(fact.metadata)
         return None if told is None else Document(metadata=told)
-    if isinstance(fact, facts.Changed):
-        return Document(metadata=_metadata(fact.metadata), error=_error(fact.error))
-    return None
+    if not isinstance(fact, facts.Changed):
+        return None
+    told, error = _metadata(fact.metadata), _error(fact.error)
+    return None if told is None and error is None else Document(metadata=told, error=error)
 
 
 def _metadata(metadata: dict[str, Any] | None) -> str | None:
     """Return the strings of metadata, each after its name: numbers are not looked for, as schedulers have only them."""
-    return None if not metadata else _lines(metadata, without=ORIGINS)
+    if not metadata:
+        return None
+    for each in metadata.values():
+        if each.__class__ is dict or each.__class__ is list:
+            return _lines(metadata, without=ORIGINS)
+    flat = [f"{name}: {each}" for name, each in metadata.items() if each.__class__ is str and name not in ORIGINS]
+    return _joined(flat) if flat else None
 
 
 def _error(error: ErrorInfo | None) -> str | None:
@@ -107,7 +106,8 @@ def _of_step(event: Recorded) -> Document | None:
     if not isinstance(fact, facts.Step):
         return None
     told = None if fact.error_data is None else _lines(fact.error_data)
-    return Document(error=_joined([fact.error_type, told]), step_id=fact.id)
+    error = _joined([fact.error_type, told])
+    return None if error is None else Document(error=error, step_id=fact.id)
 
 
 def _of_message(event: Recorded) -> Document | None:
@@ -132,14 +132,11 @@ def _of_message(event: Recorded) -> Document | None:
     said_texts = list(dict.fromkeys(texts))  # the first of several calls or returns is told twice
     if said.is_err is True:
         failed, said_texts = said_texts + failed, []
-    return Document(
-        message=_joined(said_texts),
-        error=_joined(list(dict.fromkeys(failed))),
-        tool=_joined(list(tools)),
-        message_id=said.id,
-        step_id=said.step_id,
-        message_type=said.message_type,
-    )
+    message, error, tool = _joined(said_texts), _joined(list(dict.fromkeys(failed))), _joined(list(tools))
+    if message is None and error is None and tool is None:
+        return None
+    about = {"message_id": said.id, "step_id": said.step_id, "message_type": said.message_type}
+    return Document(message=message, error=error, tool=tool, **about)
 
 
 _RETURNED: Final = ("tool_return", "stdout", "stderr", "reason")

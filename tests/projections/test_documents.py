@@ -81,7 +81,7 @@ BORN = {"user_id": SYSTEM_USER}
         ("run.created", Created(**BORN, metadata={"a": {"source": "deep"}}), {"metadata": "source: deep"}),
         ("batch.created", Created(**BORN, metadata={"a": [{"b": ["x", "y"]}]}), {"metadata": "b: x\nb: y"}),
         ("job.updated", Changed(metadata={"a": "b"}), {"metadata": "a: b"}),
-        ("run.updated", RunUpdated(metadata={"": "b"}), {"metadata": "b"}),
+        ("run.updated", RunUpdated(metadata={"": "b", "c": ["d"]}), {"metadata": "b\nc: d"}),
         (
             "run.failed",
             Changed(stop_reason="error", error=ErrorInfo(type="OSError", message="no", traceback="line 1")),
