@@ -24,9 +24,9 @@ from projections.texts import TEXTS, WORDS
 
 PART_MIN, PART_MAX = 100, 5_000
 """Finds that are read at once: few first, as they may do; then more and more."""
-WALK: Final = 2_000
-"""Finds that are looked at, some 20 ms, before it is asked how many resources pass the filters at all."""
-FEW: Final = 1_000
+WALK: Final = 400
+"""Finds that are looked at, some 5 ms, before it is asked how many resources pass the filters at all."""
+FEW: Final = 10_000
 """Resources that pass the filters up to which only their events are asked for."""
 FEW_TEXTS: Final = 50_000
 """Events of those that may say something, up to which they are."""
@@ -133,7 +133,7 @@ class _Search:
             if seen > WALK and few is None:
                 few = await self._few(low, high)
                 seen = -INT_MAX  # asked once
-            size = min(size * 4, PART_MAX)
+            size = min(size * 4, PART_MAX) if few is None else self._asked.limit + 1  # nearly all of few pass
 
     async def _range(self) -> tuple[int, int]:
         """Return the first and last position that can be a find, by the times and the page."""

@@ -17,6 +17,7 @@ READING = (
     ["export"], ["log", JOB], ["show", JOB], ["replay", JOB], ["verify"], ["token", "list"],
     ["log", "--json", JOB], ["show", "--json", JOB], ["replay", "--json", JOB], ["verify", "--json"],
     ["token", "list", "--json"], ["callbacks", "list"], ["callbacks", "list", "--json"],
+    ["search", "nightly"], ["search", "--json", "nightly"],
 )  # fmt: skip
 ON_A_LEDGER = (
     *READING,
