@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ledger.events import ERASURES, Recorded
-from projections.documents import SPEAKING, WHATS, document
+from projections.documents import SPEAKING, WHATS, Document, document
 from projections.projection import Memory, part_of
 
 WORDS: Final = "words"
@@ -65,27 +65,37 @@ class TextsProjection:
         births: Mapping[str, int] | None = None,
     ) -> list[str]:
         """See ``Projection.apply``."""
-        rows = [row for event in events if (row := _row(event)) is not None]
-        if rows:
-            db.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        told = [(event, found) for event in events if (found := document(event)) is not None]
+        _insert(db, table, told)
+        erased = [event.stream for event in events if event.type in ERASURES]
         if births is None:
             words = part_of(table, WORDS)
-            said = [(row[0], *row[-len(WHATS) :]) for row in rows]
+            said = [(event.position, each.message, each.error, each.tool, each.metadata) for event, each in told]
             db.executemany(f"INSERT INTO {words} (rowid, {_TEXTS}) VALUES (?, ?, ?, ?, ?)", said)
-        erased = [event.stream for event in events if event.type in ERASURES]
-        if births is None:  # in a log that is read from its beginning, what was erased is gone already
-            for stream in erased:
-                _forget(db, table, part_of(table, WORDS), stream)
-        return list(dict.fromkeys([row[1] for row in rows] + erased))
+            for stream in erased:  # in a log that is read from its beginning, what was erased is gone already
+                _forget(db, table, words, stream)
+        return list(dict.fromkeys([event.stream for event, _ in told] + erased))
 
 
-def _row(event: Recorded) -> tuple[Any, ...] | None:
-    found = document(event)
-    if found is None:
-        return None
-    about = (found.message_id, found.step_id, found.message_type)
-    said = (found.message, found.error, found.tool, found.metadata)
-    return event.position, event.stream, event.version, event.time, *about, *said
+def _insert(db: Any, table: str, told: Sequence[tuple[Recorded, Document]]) -> None:
+    """Write rows; of most changes, which there are many of, only what they have: a null costs as much as a text."""
+    changes = [
+        (event.position, event.stream, event.version, event.time, each.metadata)
+        for event, each in told
+        if each.message_type is None and each.error is None
+    ]
+    db.executemany(
+        f"INSERT INTO {table} (position, stream, version, time_us, metadata) VALUES (?, ?, ?, ?, ?)", changes
+    )
+    others = [
+        (
+            *(event.position, event.stream, event.version, event.time),
+            *(each.message_id, each.step_id, each.message_type, each.message, each.error, each.tool, each.metadata),
+        )
+        for event, each in told
+        if each.message_type is not None or each.error is not None
+    ]
+    db.executemany(f"INSERT INTO {table} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", others)
 
 
 def _forget(db: Any, table: str, words: str, stream: str) -> None:
