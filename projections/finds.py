@@ -41,7 +41,8 @@ TABLES: Final = {"job": "jobs", "run": "runs", "batch": "batches"}
 class Asked(msgspec.Struct, frozen=True, kw_only=True):
     """What is looked for: a query as ``Phrase`` reads it. ``filters``: on the resource; times: of the events, in us.
 
-    ``before``: positions before this one. Of ``filters`` those on what happened within runs let only runs pass.
+    ``after`` and ``before``: only at positions after and before these. Of ``filters``, those on what happened within
+    runs let only runs pass.
     """
 
     query: str
@@ -50,6 +51,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     filters: Filters = Filters()
     since_us: int | None = None
     until_us: int | None = None
+    after: int | None = None
     before: int | None = None
     limit: int = 100
 
@@ -138,9 +140,10 @@ class _Search:
     async def _range(self) -> tuple[int, int]:
         """Return the first and last position that can be a find, by the times and the page."""
         asked = self._asked
+        low = 1 if asked.after is None else asked.after + 1
         high = INT_MAX if asked.before is None else asked.before - 1
         if asked.since_us is None and asked.until_us is None:
-            return 1, high
+            return low, high
         ends = [
             f"SELECT min(position), max(position) FROM {place.schema}.texts WHERE {place.condition} AND {times}"
             for place in self._places
@@ -150,7 +153,7 @@ class _Search:
         found = [row for row in rows if row[0] is not None]
         if not found:
             return 1, 0
-        return min(row[0] for row in found), min(high, max(row[1] for row in found))
+        return max(low, min(row[0] for row in found)), min(high, max(row[1] for row in found))
 
     def _times(self) -> Where:
         where = Where()

@@ -67,7 +67,8 @@ def _attach(db: Any, views: Path) -> bool:
 class Overlay:
     """A database with what the views do not have, and the views beside it. ``db`` may take tables of the question.
 
-    ``reader`` is for questions that are put to the views of a server, too: their SQL is the same.
+    ``reader`` is for questions that are put to the views of a server, too: their SQL is the same. What lists as of a
+    point need of rows (``resources.NEWEST``) is not kept here.
     """
 
     def __init__(self, db: Any, store: Store, *, is_there: bool) -> None:

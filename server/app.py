@@ -38,12 +38,15 @@ from server.routes import (
     agents,
     batches,
     callbacks,
+    diff,
     docs,
     erasures,
+    failures,
     health,
     jobs,
     messages,
     proofs,
+    report,
     runs,
     search,
     steps,
@@ -64,7 +67,8 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 log = structlog.get_logger("server")
 ROUTER = Router(
     routes_of(
-        *(jobs, runs, erasures, callbacks, messages, steps, usage, trace, stream, batches, agents, search),
+        *(jobs, runs, erasures, callbacks, messages, steps, usage, trace, report, diff, stream),
+        *(batches, agents, failures, search),
         *(log_routes, proofs, tokens, health, metrics_routes, docs),
     )
 )

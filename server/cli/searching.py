@@ -24,7 +24,7 @@ from projections.query import Filters
 from projections.runs import RUNS
 from projections.texts import TEXTS
 from projections.tools import TOOLS
-from server.cli.options import clean, db_option, json_option, out, reading, run, say_json
+from server.cli.options import clean, db_option, json_option, out, point, reading, run, say_json
 
 LIMIT_MAX = 10_000
 """Finds that are read at once; more are had with ``--before``."""
@@ -40,7 +40,7 @@ LIMIT_MAX = 10_000
 @click.option("--status", type=click.Choice(statuses("job")), multiple=True, help="Only of those that are so now.")
 @click.option("--stop-reason", type=click.Choice(STOP_REASONS), help="Only of those that stopped for this.")
 @click.option("--tool", "tools", multiple=True, help="Only of runs that called this tool.")
-@click.option("--since", metavar="WHEN", help="Only what happened at this time or later.")
+@click.option("--since", metavar="WHEN", help="Only what happened at this time or later, or after this position.")
 @click.option("--until", metavar="WHEN", help="Only what happened at this time or earlier.")
 @click.option("--before", type=click.IntRange(1, 2**63 - 1), help="Only what stands before this position of the log.")
 @click.option("--limit", type=click.IntRange(1, LIMIT_MAX), default=20, show_default=True, help="How many at most.")
@@ -79,12 +79,14 @@ def search(
         stop_reason=stop_reason,
         tools=tools or None,
     )
+    first = point(since, "--since")
     asked = Asked(
         query=" ".join(text),
         whats=tuple(each for each in WHATS if not whats or each in whats),
         kinds=kinds or KINDS,
         filters=filters,
-        since_us=None if since is None else from_text(since, "--since"),
+        since_us=None if first is None else first.time_us,
+        after=None if first is None else first.position,
         until_us=None if until is None else from_text(until, "--until"),
         before=before,
         limit=limit,

@@ -28,6 +28,7 @@ LIMIT_MAX = 200
 
 def read_search(params: Params) -> Asked:
     """Return what is looked for."""
+    since = params.point("since")
     agent = params.text("agent_id")
     named = params.many(("what",), WHATS)
     whats: tuple[What, ...] = tuple(each for each in WHATS if named is None or each in named)
@@ -43,7 +44,8 @@ def read_search(params: Params) -> Asked:
             stop_reason=params.choice("stop_reason", STOP_REASONS),
             tools=params.many(("tools_used",)),
         ),
-        since_us=params.time_us("since"),
+        since_us=None if since is None else since.time_us,
+        after=None if since is None else since.position,
         until_us=params.time_us("until"),
         before=params.integer("before", 1, INT_MAX),
         limit=params.integer("limit", 1, LIMIT_MAX, LIMIT_DEFAULT) or 1,

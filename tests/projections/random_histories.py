@@ -75,6 +75,7 @@ class History:
             "total_tokens": self.chance.randrange(99),
             "prompt_tokens_details": {"cached_tokens": self.chance.choice([None, 3]), "cache_read_tokens": 4},
             "completion_tokens_details": {"reasoning_tokens": 5},
+            "error_type": self.chance.choice(["tool_error", "Timeout"]),
             "error_data": {"deep": [{"er": None}]},
             "tags": ["a", "b"],
             "feedback": self.chance.choice(["positive", None]),
@@ -100,6 +101,12 @@ class History:
                         "message_type": "tool_call_message",
                         "tool_call": call,
                         "tool_calls": [call, {**call, "name": "b"}],
+                    },
+                    {
+                        "message_type": "tool_return_message",
+                        "tool_return": self.chance.choice(["", "KeyError: 'a1'", "no file /a/b7"]),
+                        "status": self.chance.choice(["success", "error"]),
+                        "tool_call_id": self.chance.choice(["c", "d"]),
                     },
                 ]
             ),

@@ -166,6 +166,7 @@ async def test_the_views_of_a_log_without_history_are_empty_and_there(ledger, hi
     await engine.close()
     found = contents(path)
     assert len(found.pop("checkpoints")) == len(PROJECTIONS)
+    assert len(found.pop("failures")) == len(history.ids)  # where what goes on is remembered, too
     assert sum(map(len, found.values())) == len(history.ids)
 
 

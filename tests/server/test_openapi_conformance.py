@@ -52,6 +52,7 @@ DEPENDS = [
     "has more than 32 words and phrases",
     "goes with duration_value",
     "goes with step_count",
+    "needs `since`",
     "names another run than",
     "must be an integer from",  # counts in the details of providers, whose shape is theirs
     "a cancel sets 'cancelled'",
