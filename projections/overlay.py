@@ -158,7 +158,7 @@ class _Reader:
         self._db = db
         self._places = places
 
-    async def read(self, text: str, parameters: dict[str, Any]) -> list[Any]:
+    async def read(self, text: str, parameters: dict[str, Any], *, is_long: bool = False) -> list[Any]:
         rows: list[Any] = self._db.execute(text, parameters).fetchall()
         return rows
 

@@ -48,6 +48,7 @@ from server.routes import (
     proofs,
     report,
     runs,
+    search,
     steps,
     stream,
     tokens,
@@ -67,7 +68,7 @@ log = structlog.get_logger("server")
 ROUTER = Router(
     routes_of(
         *(jobs, runs, erasures, callbacks, messages, steps, usage, trace, report, diff, stream),
-        *(batches, agents, failures),
+        *(batches, agents, failures, search),
         *(log_routes, proofs, tokens, health, metrics_routes, docs),
     )
 )

@@ -124,12 +124,16 @@ async def _query(exchange: Exchange, listing: Listing) -> Query:
             raise BadRequest(reason="order_by=duration cannot be combined with as_of: durations were others then.")
         if query.filters.stuck_for_us is not None:
             raise BadRequest(reason="stuck_for cannot be combined with as_of: it is about what is silent now.")
-    bound, asked = exchange.caller.project_id, query.filters.project_id
+    return msgspec.structs.replace(query, filters=own(exchange, query.filters), now_us=exchange.app.ledger.clock())
+
+
+def own(exchange: Exchange, filters: Filters) -> Filters:
+    """Return filters limited to what the caller may see; raise ``NotFound`` where they ask for another project."""
+    bound, asked = exchange.caller.project_id, filters.project_id
     if bound is not None and asked not in (None, bound):
         raise NotFound(what="project", id=asked)
-    own = {"user_id": exchange.caller.owner_filter, "project_id": asked if bound is None else bound}
-    filters = msgspec.structs.replace(query.filters, **own)
-    return msgspec.structs.replace(query, filters=filters, now_us=exchange.app.ledger.clock())
+    project_id = asked if bound is None else bound
+    return msgspec.structs.replace(filters, user_id=exchange.caller.owner_filter, project_id=project_id)
 
 
 def _descending(params: Params, listing: Listing) -> bool:

@@ -57,6 +57,13 @@ class Params:
             return None
         return value
 
+    def required_text(self, name: str) -> str:
+        """Return a text of 1 to 256 characters that must be given."""
+        if name not in self._query:
+            self._known.add(name)
+            self.fault(name, "is missing", f"1 to {TEXT_SIZE_MAX} characters")
+        return self.text(name) or ""
+
     def integer(self, name: str, low: int, high: int, default: int | None = None) -> int | None:
         """Return an integer within bounds."""
         value = self._one(name)

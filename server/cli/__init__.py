@@ -18,6 +18,7 @@ from server.cli import (
     reading,
     replay,
     report,
+    searching,
     serving,
     stats,
     stuck,
@@ -35,6 +36,7 @@ Examples:
   jobledger report run-…                            why did it end so?
   jobledger failures                                what fails, how often, and since when
   jobledger stats --at 2026-11-22T03:00:00Z         how many there were of each status
+  jobledger search '"connection refused"' --what error
   jobledger verify                                  is the record whole and true?
 """
 
@@ -62,7 +64,7 @@ def cli() -> None:
 
 
 ROOMS = (
-    *(serving, transfer, reading, replay, report, diff, failures, stuck, stats),
+    *(serving, transfer, reading, replay, report, diff, failures, stuck, searching, stats),
     *(maintenance, evidence, erasure, tokens, callbacks),
 )
 for command in (command for room in ROOMS for command in room.COMMANDS):

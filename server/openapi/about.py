@@ -31,7 +31,7 @@ PARAMETERS: Final[dict[str, str]] = {
     "full": "True: nothing is collapsed or shortened.",
     "has_feedback": "Only those with feedback (true), or only those without (false).",
     "job_type": "What to list, in the shape of a job; `job` unless said.",
-    "kind": "Only what failed on one of these levels.",
+    "kind": "Only those of these kinds: of what failed, or of the resources that say it.",
     "limit": "How many to answer with, at most.",
     "model": "Only those of this model.",
     "new": "True: only causes that had never been seen before `since`.",
@@ -39,6 +39,8 @@ PARAMETERS: Final[dict[str, str]] = {
     "order_by": "What to sort by, before the id; `created_at` unless said.",
     "position": "Which event, by its position in the log.",
     "project_id": "Only those of this project.",
+    "query": 'What to look for: words that are all to be there, "phrases", `OR` between two of them, `-` before what '
+    "must not be there, `*` behind the beginning of a word. Anything else only parts words.",
     "run_id": "Only this run.",
     "since": "Only what happened at this time or later, or after this position of the log.",
     "size": "How many events the tree has; all that there are unless said.",
@@ -59,12 +61,14 @@ PARAMETERS: Final[dict[str, str]] = {
     "tools_used": "Only those that called one of these tools.",
     "trace_ids": "Only those with one of these trace ids.",
     "types": "Only events of these types.",
+    "until": "Only what happened at this time or earlier.",
+    "what": "Only where it is said there: in messages, errors, names of tools, metadata.",
 }
 """Query parameters. A name means the same on every route; add yours here."""
 
 POSITIONS: Final[dict[str, str]] = {
     "after": "Those that come after this position of the log, or this version of the history.",
-    "before": "Those that come before this version of the history.",
+    "before": "Those that come before this position of the log, or this version of the history.",
 }
 """Parameters that are places in the log where they are integers."""
 
@@ -100,6 +104,7 @@ TAGS: Final[dict[str, str]] = {
     "jobs": "Jobs: created, pending, running, then completed, failed, cancelled or expired.",
     "ledger": "How the ledger is.",
     "runs": "Runs of agents: created, running, then completed, failed or cancelled.",
+    "search": "Full-text search of messages, errors, names of tools and metadata.",
     "server": "The server itself.",
     "steps": "Steps of runs.",
     "tokens": "Tokens and what they may do; for admins.",

@@ -41,6 +41,12 @@ class Recorder(Params):
         self._note(name, TEXT)
         return None
 
+    def required_text(self, name: str) -> str:
+        """Note a text that must be given."""
+        self.text(name)
+        self.required.add(name)
+        return ""
+
     def integer(self, name: str, low: int, high: int, default: int | None = None) -> int | None:
         """Note an integer with its bounds."""
         schema: dict[str, Any] = {"type": "integer", "minimum": low, "maximum": high}

@@ -18,6 +18,7 @@ READING = (
     ["log", "--json", JOB], ["show", "--json", JOB], ["replay", "--json", JOB], ["verify", "--json"],
     ["stuck"], ["stuck", "--for", "1s", "--status", "created"],
     ["token", "list", "--json"], ["callbacks", "list"], ["callbacks", "list", "--json"],
+    ["search", "nightly"], ["search", "--json", "nightly"],
     ["report", JOB], ["report", JOB, "--json"], ["report", JOB, "--html", "-"], ["replay", JOB, "--plain"],
 )  # fmt: skip
 ON_A_LEDGER = (

@@ -22,6 +22,7 @@ START_US = 1_700_000_000_000_000
 DAY_US = 86_400_000_000
 USERS = [f"user-00000000-0000-4000-8000-00000000000{number}" for number in range(3)]
 AGENTS = ["agent-1", "agent-2", "ägent „3“"]
+TEXTS = ["done", "Er sagte: „Nein“, re\u0301sume\u0301", "a_b-c a/b.c 42", "\u202eabc\x00d שלום 🦉", "the end " * 40]
 SOURCES = ["source-1", "source-2", "📁"]
 
 
@@ -90,7 +91,12 @@ class History:
             **self.chance.choice(
                 [
                     {"message_type": "user_message", "content": [{"type": "text", "text": "é"}], "mine": [1, None]},
-                    {"message_type": "assistant_message", "content": "done", "date": None, "run_id": None},
+                    {
+                        "message_type": "assistant_message",
+                        "content": self._text(),
+                        "date": None,
+                        "run_id": None,
+                    },
                     {
                         "message_type": "tool_call_message",
                         "tool_call": call,
@@ -108,6 +114,9 @@ class History:
         if self.steps and self.chance.random() < 0.5:
             message["step_id"] = self.steps[-1]
         return message
+
+    def _text(self) -> str:
+        return TEXTS[self.now_us % len(TEXTS)]
 
     def _time(self) -> int:
         """The producer's clock: mostly a little later, sometimes the same, sometimes far off."""

@@ -66,6 +66,7 @@ CASES = {
     ("POST", "/v1/runs/{run_id}/steps"): Case("/v1/runs/{run}/steps", "{run}", [{"model": BODY_TEXT}] * 2),
     ("GET", "/v1/runs/{run_id}/usage"): Case("/v1/runs/{run}/usage", "{run}"),
     ("GET", "/v1/runs/{run_id}/metrics"): Case("/v1/runs/{run}/metrics", "{run}"),
+    ("GET", "/v1/search"): Case(f"/v1/search?query={QUERY_TEXT}", OWN),
     ("GET", "/v1/runs/{run_id}/trace"): Case("/v1/runs/{run}/trace", "{run}"),
     ("GET", "/v1/runs/{run_id}/report"): Case("/v1/runs/{run}/report?full=true", "{run}"),
     ("GET", "/v1/runs/diff"): Case("/v1/runs/diff?a={run}&b={ended_run}", "{run} {ended_run}"),

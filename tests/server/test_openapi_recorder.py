@@ -13,6 +13,7 @@ def read(params):
     """Ask once for each kind of parameter."""
     return {
         "text": params.text("a"),
+        "needed": params.required_text("k"),
         "integer": params.integer("b", -1, 9, 5),
         "boolean": params.boolean("c"),
         "choice": params.choice("d", ("x", "y")),
@@ -50,6 +51,7 @@ def test_what_is_noted_is_the_schema_of_each_parameter():
         "h": {"type": "string", "pattern": ids.pattern("job", "step")},
         "i": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[^\\x00]*$"},
         "j": {"type": "number", "exclusiveMinimum": 0, "maximum": 60},
+        "k": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[^\\x00]*$"},
     }
 
 
