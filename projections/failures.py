@@ -91,7 +91,7 @@ class FailuresProjection(Within):
     """
 
     name = "failures"
-    version = 1
+    version = 2
     types = frozenset(f"{kind}.{verb}" for kind in KINDS for verb in _VERBS if f"{kind}.{verb}" in TYPES) | {
         "run.step",
         "run.message",
