@@ -142,6 +142,7 @@ def test_parts_of_messages_that_a_stream_told_of_in_turns_are_put_together():
     found = compared([*parts, *calls], [agent("Hello"), thought[2], call("find", {"n": 1}), call("look", {"m": 2})])
     # then
     assert (found.equal, found.changed, found.only_a, found.only_b) == (4, 0, 0, 0)
+    assert (found.a.messages, found.b.messages) == (4, 4)
     # but not across what a tool or the user said
     apart = [agent("Hel", id=first), user("what?"), agent("lo", id=first)]
     assert compared(apart, [agent("Hel"), user("what?"), agent("lo")]).equal == 3
