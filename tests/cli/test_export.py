@@ -48,7 +48,9 @@ def test_an_export_into_a_pipe_goes_through_it_and_leaves_it_in_its_place(db, tm
         os.close(reader)
 
 
-@pytest.mark.parametrize("arguments", [["export"], ["log", JOB], ["log", "--json", JOB]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["export"], ["log", JOB], ["log", "--json", JOB], ["show", JOB], ["stuck"]], ids=" ".join
+)
 def test_a_reader_who_stops_listening_is_no_error(db, arguments):
     unread, pipe = os.pipe()
     os.close(unread)
