@@ -130,7 +130,7 @@ async def cause(reader: Reader, signature: str, asked: Asked) -> Cause | None:
     return Cause(
         **told,
         resources=await _resources(reader, told, where),
-        agents=await _shares(reader, "agent_id", where),
+        agents=await _shares(reader, _AGENT, where),
         models=await _shares(reader, "model", where),
         buckets=[Bucket(to_text(start), count) for start, count in zip(starts, told["trend"], strict=True)],
         examples=await _examples(reader, where),
@@ -190,6 +190,7 @@ async def _resources(reader: Reader, told: dict[str, Any], where: Where) -> int:
 
 
 async def _shares(reader: Reader, column: str, where: Where) -> list[Share]:
+    """Return the shares of what an SQL expression tells apart."""
     text = f"SELECT {column}, count(*) FROM failures WHERE {where} GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT {TOP}"
     return [Share(*row) for row in await reader.read(text, where.parameters)]
 
@@ -207,6 +208,12 @@ async def _examples(reader: Reader, where: Where) -> list[Example]:
 
 
 _GROUP: Final = "signature, count(*), min(time_us), max(time_us)"
+_LATE: Final = "failures.user_id IS NULL AND EXISTS (SELECT 1 FROM runs WHERE runs.id = failures.stream AND {})"
+"""The condition on the run of what failed after its end: such a row does not name whose it was."""
+_AGENT: Final = (
+    "CASE WHEN failures.user_id IS NOT NULL THEN failures.agent_id "
+    "ELSE (SELECT runs.agent_id FROM runs WHERE runs.id = failures.stream) END"
+)
 
 
 def _where(asked: Asked) -> Where:
@@ -223,7 +230,9 @@ def _where(asked: Asked) -> Where:
         condition = "time_us >= :since" if asked.since.position is None else "position > :since"
         where.add(condition, since=asked.since.value)
     if asked.agent_ids is not None:
-        where.one_of("agent_id", asked.agent_ids, "agent")
+        own = Where()
+        own.one_of("failures.agent_id", asked.agent_ids, "agent")
+        _add_own(where, own)
     _limit_to_owner(where, asked)
     return where
 
@@ -235,6 +244,9 @@ def _limit_to_owner(where: Where, asked: Asked) -> None:
         if value is not None:
             own.add(f"failures.{column} = :{column}", **{column: value})
     if own.conditions:
-        of_run = str(own).replace("failures.", "runs.")
-        late = f"failures.user_id IS NULL AND EXISTS (SELECT 1 FROM runs WHERE runs.id = failures.stream AND {of_run})"
-        where.add(f"(({own}) OR ({late}))", **own.parameters)
+        _add_own(where, own)
+
+
+def _add_own(where: Where, own: Where) -> None:
+    """Add conditions on what rows name, or else their runs."""
+    where.add(f"(({own}) OR ({_LATE.format(str(own).replace('failures.', 'runs.'))}))", **own.parameters)

@@ -123,11 +123,12 @@ def diff(a_events: Sequence[Recorded], b_events: Sequence[Recorded], *, full: bo
             course.take(event)
     if a.run is None or b.run is None:
         return None
-    pairs = list(_pairs(turns(a_events, a), turns(b_events, b)))
+    turns_a, turns_b = turns(a_events, a), turns(b_events, b)
+    pairs = list(_pairs(turns_a, turns_b))
     kinds = [_kind(pair) for pair in pairs]
     return Diff(
-        a=side(a, a_events),
-        b=side(b, b_events),
+        a=side(a, a_events, turns_a),
+        b=side(b, b_events, turns_b),
         first_divergence=_divergence(pairs, lambda turn: True, full=full),
         first_divergent_action=_divergence(pairs, _is_action, full=full),
         equal=kinds.count("equal"),

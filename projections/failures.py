@@ -91,7 +91,7 @@ class FailuresProjection(Within):
     """
 
     name = "failures"
-    version = 1
+    version = 2
     types = frozenset(f"{kind}.{verb}" for kind in KINDS for verb in _VERBS if f"{kind}.{verb}" in TYPES) | {
         "run.step",
         "run.message",
@@ -201,6 +201,8 @@ class _Fold:
         if step_id is not None:
             steps = self._open(event).steps
             steps[:] = [*(each for each in steps if each != step_id), step_id][-STEPS_MAX:]
+            of_step = "stream = ? AND kind = 'step' AND step_id = ? AND error_type = ?"  # it may have ended already
+            self._db.execute(f"DELETE FROM {self._table} WHERE {of_step}", (event.stream, step_id, _TOOL_ERROR))
         self._add(event, "tool", "error", told, place=place, tool=name, step_id=step_id)
 
     def _step(self, event: Recorded) -> None:

@@ -21,7 +21,10 @@ from projections.usage import UsageStatistics, folded
 
 
 class Side(msgspec.Struct, frozen=True, kw_only=True):
-    """One of two runs. ``reward`` and ``grade``: of its metadata, where they are numbers or words."""
+    """One of two runs. ``messages``: as they are numbered, what a stream told in parts being one, and erased ones.
+
+    ``reward`` and ``grade``: of its metadata, where they are numbers or words.
+    """
 
     id: str
     agent_id: str | None
@@ -65,8 +68,8 @@ class StepPair(msgspec.Struct, frozen=True, kw_only=True):
     b: StepSide | None
 
 
-def side(course: Course, events: Sequence[Recorded]) -> Side:
-    """Return what is known of a run as a whole, from its course and its events."""
+def side(course: Course, events: Sequence[Recorded], turns: Sequence[Turn]) -> Side:
+    """Return what is known of a run as a whole, from its course, its events and its turns."""
     run = course.run
     assert run is not None  # noqa: S101  # the caller looked
     metadata = run.metadata or {}
@@ -86,12 +89,17 @@ def side(course: Course, events: Sequence[Recorded]) -> Side:
         ttft_ns=run.ttft_ns,
         total_duration_ns=run.duration_ns,
         events=len(events),
-        messages=sum(event.type == "run.message" for event in events),
+        messages=(turns[-1].number if turns else 0) + sum(map(_is_erased, events)),
         tool_calls=len(course.calls.all),
         usage=folded(course.steps.values(), run.usage),
         reward=_score(metadata.get("reward")),
         grade=_score(metadata.get("grade")),
     )
+
+
+def _is_erased(event: Recorded) -> bool:
+    """Tell whether an event is a message of which only the envelope is left."""
+    return event.type == "run.message" and event.data is None
 
 
 def _queue_ns(run: state.State) -> int | None:

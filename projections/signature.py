@@ -32,15 +32,41 @@ _KEPT_NAMES: Final = 4_096
 
 _QUOTED = re.compile(r"(?<!\w)(?:'(?:\\.|[^'\\])*'|\"(?:\\.|[^\"\\])*\"|`[^`]*`|‘[^’]*’|“[^”]*”|«[^»]*»)(?!\w)")
 _URL = re.compile(r"\b[A-Za-z][A-Za-z0-9+.-]{0,20}://[^\s'\"<>]+")
+_WEEKDAY = r"(?:Mon|Tue|Wed|Thu|Fri|Sat|Sun)[a-z]{0,6},? "
+_MONTH = r"(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)[a-z]{0,6}\.?"
 _TIME = re.compile(
     r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?)?(?:Z|\s?[+-]\d\d:?\d\d)?\b"
-    r"|\b\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?)?(?:\s?[AaPp][Mm])?\b"
+    rf"|\b(?:{_WEEKDAY})?(?:\d{{1,2}}[ -]{_MONTH}[ -]\d{{2,4}}|{_MONTH} \d{{1,2}}(?:, \d{{4}})?)"
+    r"(?: \d\d:\d\d(?::\d\d(?:\.\d+)?)?)?(?: (?:GMT|UTC|[+-]\d{4}))?(?: \d{4})?\b"
+    r"|(?<![\w.:])\d{1,2}:\d\d(?::\d\d(?:[.,]\d+)?(?:\s?[AaPp][Mm])?|\s?[AaPp][Mm])\b"
 )
+"""ISO 8601, dates of HTTP and of C, and times of the day; ``5:10`` alone may as well be a line and a column."""
+_HEX = r"[0-9a-fA-F]{1,4}"
+_HOST = re.compile(
+    r"(?<![\w.:])(?:\d{1,3}(?:\.\d{1,3}){3}"
+    rf"|\[?(?:(?:{_HEX}:){{7}}{_HEX}|(?:{_HEX}(?::{_HEX}){{0,6}})?::(?:{_HEX}(?::{_HEX}){{0,6}})?)(?:%\w+)?\]?)"
+    r"(?::\d{1,5})?(?!\w|:\w|\.\d)"
+)
+"""An address of the internet, of either version, with its port: one name leads to several."""
+_ARN = re.compile(r"\barn:aws[\w-]*:[\w:/.*+=@-]+")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
 _WORD = re.compile(r"[^\s()\[\]{}<>,;:=|\"]+")
-_NUMBER = re.compile(r"[+-]?[$€£]?\d[\d.,_]*(?:[eE][+-]?\d+)?(?:%|[a-zA-Zµ]{1,3})?")
-_CODE_BEFORE = {"http", "status", "status_code", "code", "errno"}
+_NUMBER = re.compile(
+    r"[+-]?[$€£]?\d[\d.,_]*(?:[eE][+-]?\d+)?(?:%|[a-zA-Zµ]{1,3})?"
+    r"|(?:\d+(?:\.\d+)?(?:[dhms]|[mnuµ]s)){2,9}"  # as Go has it: 1m30s
+)
+_CODE_BEFORE = {
+    "http", "http/1.1", "http/2", "status", "status_code", "statuscode", "code", "errno", "exitcode", "returncode",
+    "signal", "sqlstate",
+}  # fmt: skip
 """Words before numbers that tell a cause: the 429 of ``status 429`` stays."""
+_BODY = re.compile(r"['\"]error['\"]\s?:")
+"""What the bodies of providers' errors have in common; what else is quoted there may be what a user said."""
+_TOLD_BEFORE = re.compile(r"['\"](?:error|message|detail|reason|type|code|status)['\"]\s?:\s?$")
+"""Names in such a body before quoted values that tell a cause."""
+_HTTP_BEFORE = re.compile(r"\b[45]\d\d, message=$")
+_HTTP_STATUS = re.compile(r"[45]\d\d [A-Z][A-Za-z' -]{1,40}")
+"""As HTTP libraries quote it: ``Client error '404 Not Found' for url '…'``."""
 _DRIVE = re.compile(r"\b[A-Za-z]:<path>")
 _REPEATED = re.compile(r"(<[a-z]+>)(?:[\s,;|/]*\1)+")
 _TYPE = re.compile(r"\W{0,3}((?:[a-z_]\w{0,40}\.){0,5}[A-Z]\w{0,60}(?:Error|Exception|Failure|Timeout|Warning|Exit))\b")
@@ -53,11 +79,12 @@ def mask(message: str, tool: str | None = None) -> str:
     ``tool``: the name of the tool that failed, which models make up too; where the message repeats it, ``<tool>``.
     """
     if tool and len(tool) > 2:
-        message = message[: READ_MAX * 10].replace(tool, "<tool>")
+        message = _ends(message, READ_MAX * 10, READ_MAX * 5, READ_MAX * 5).replace(tool, "<tool>")
     text = " ".join(_ends(message, READ_MAX, READ_MAX // 2, READ_MAX // 2).split())
     text = _URL.sub("<url>", text)
-    text = _QUOTED.sub("<text>", text)
-    text = _THOUSANDS.sub("", _TIME.sub("<time>", text))
+    text = _unquoted(text)
+    text = _HOST.sub("<address>", _TIME.sub("<time>", _ARN.sub("<id>", text)))
+    text = _THOUSANDS.sub("", text)
     text = _WORD.sub(_words(), text)
     return _ends(_REPEATED.sub(r"\1 …", _DRIVE.sub("<path>", text)), MESSAGE_MAX, HEAD, TAIL)
 
@@ -65,6 +92,20 @@ def mask(message: str, tool: str | None = None) -> str:
 def _ends(text: str, size_max: int, head: int, tail: int) -> str:
     """Return a text, or so many characters of both its ends where it is longer."""
     return text if len(text) <= size_max else f"{text[:head]} … {text[-tail:]}"
+
+
+def _unquoted(text: str) -> str:
+    """Return a text without its quoted values, but for those that say what went wrong."""
+    has_body = _BODY.search(text) is not None
+
+    def masked(found: re.Match[str]) -> str:
+        before = text[max(0, found.start() - 16) : found.start()]
+        told = found[0][1:-1].replace('\\"', '"').replace("\\'", "'")
+        if (has_body and _TOLD_BEFORE.search(before)) or _HTTP_BEFORE.search(before) or _HTTP_STATUS.fullmatch(told):
+            return _QUOTED.sub("<text>", told)
+        return "<text>"
+
+    return _QUOTED.sub(masked, text)
 
 
 def _words() -> Callable[[re.Match[str]], str]:
@@ -76,7 +117,7 @@ def _words() -> Callable[[re.Match[str]], str]:
         word = found[0]
         core = word.strip(".!?'`*")
         known, before = before, core.lower()
-        if not core or (known in _CODE_BEFORE and len(core) <= 5 and core.isdigit()):
+        if not core or (known in _CODE_BEFORE and len(core) <= 5 and core.removeprefix("-").isdigit()):
             return word
         return word.replace(core, _masked(core), 1)
 

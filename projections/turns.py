@@ -24,6 +24,8 @@ STEP: Final = "step"
 """The type of a turn that is a step without messages."""
 _IN_PARTS: Final = {"assistant_message", "reasoning_message"}
 """What streams record part by part, beside calls."""
+ALTERNATING_MAX: Final = 32
+"""Messages that a stream tells of part by part, in turns with each other: what an agent thinks, says and calls."""
 _VOLATILE: Final = {
     "id", "date", "name", "otid", "sender_id", "step_id", "run_id", "seq_id", "message_type", "tool_call_id",
     "approval_request_id", "signature",
@@ -87,7 +89,7 @@ def turns(events: Iterable[Recorded], course: Course) -> list[Turn]:
             continue
         message = messages.check(bytes(fact.message))
         turn = _turn(message, event, by_model, named)
-        if not (found and _goes_on(found[-1], turn)):
+        if not _goes_on(found, turn):
             found.append(turn)
     return _finished([*found, *_silent(course, {turn.step_id for turn in found})])
 
@@ -153,18 +155,28 @@ def _stable(value: Any) -> Any:
     return [_stable(inner) for inner in value] if isinstance(value, list) else value
 
 
-def _goes_on(last: Turn, turn: Turn) -> bool:
-    """Tell whether a message is a further part of the last one; take it in if so."""
+def _goes_on(found: Sequence[Turn], turn: Turn) -> bool:
+    """Tell whether a message is a further part of one before it, which takes it in: parts of several may alternate."""
+    for last in reversed(found[-ALTERNATING_MAX:]):
+        if last.type not in _IN_PARTS and not last.calls:
+            return False
+        if _takes_in(last, turn):
+            return True
+    return False
+
+
+def _takes_in(last: Turn, turn: Turn) -> bool:
     if (last.id, last.type, last.step_id) != (turn.id, turn.type, turn.step_id):
         return False
     if turn.type in _IN_PARTS and isinstance(last.content, str) and isinstance(turn.content, str):
         last.content += turn.content
         return True
-    if len(turn.calls) == 1 and last.calls and turn.calls[0].id in (None, last.calls[-1].id):
-        whole, part = last.calls[-1], turn.calls[0]
-        whole.tool, whole.arguments = whole.tool or part.tool, whole.arguments + part.arguments
-        return True
-    return False
+    part = turn.calls[0] if len(turn.calls) == 1 else None
+    whole = last.calls[-1] if last.calls else None
+    if part is None or whole is None or part.id not in (None, whole.id):
+        return False
+    whole.tool, whole.arguments = whole.tool or part.tool, whole.arguments + part.arguments
+    return True
 
 
 def _silent(course: Course, spoken_in: set[str | None]) -> list[Turn]:

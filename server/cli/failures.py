@@ -68,6 +68,8 @@ def failures(
     """
     if only_new and since is None:
         raise click.UsageError("--new needs --since: new since when?")
+    if only_new and signature is not None:
+        raise click.UsageError("--new chooses among causes; for one of them, --since alone tells what came since.")
     asked = Asked(
         since=point(since, "--since"),
         only_new=only_new,

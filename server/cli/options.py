@@ -41,10 +41,17 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     return asyncio.run(work)
 
 
+class _Results(Console):
+    """A console that leaves it to ``Cli`` what happens when the reader stops listening; rich would exit with 1."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 def out() -> Console:
     """Return the console for results: plain text when stdout is no terminal, and never cut off then."""
     width = None if sys.stdout.isatty() else 100_000
-    return Console(width=width, highlight=False, markup=False, emoji=False)
+    return _Results(width=width, highlight=False, markup=False, emoji=False)
 
 
 def say_json(value: Any) -> None:

@@ -29,6 +29,13 @@ def test_an_export_goes_to_a_file_in_one_step(db, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} <= {"log.jsonl", "ledger.db", "ledger.db-wal", "ledger.db-shm"}
 
 
+def test_an_export_leaves_a_file_alone_that_is_named_like_an_unfinished_one(db, tmp_path):
+    neighbour = tmp_path / "log.jsonl.partial"
+    neighbour.write_text("of another export")
+    good("export", "--db", db, "--out", tmp_path / "log.jsonl")
+    assert neighbour.read_text() == "of another export"
+
+
 def test_an_export_into_a_pipe_goes_through_it_and_leaves_it_in_its_place(db, tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -41,7 +48,9 @@ def test_an_export_into_a_pipe_goes_through_it_and_leaves_it_in_its_place(db, tm
         os.close(reader)
 
 
-@pytest.mark.parametrize("arguments", [["export"], ["log", JOB], ["log", "--json", JOB]], ids=" ".join)
+@pytest.mark.parametrize(
+    "arguments", [["export"], ["log", JOB], ["log", "--json", JOB], ["show", JOB], ["stuck"]], ids=" ".join
+)
 def test_a_reader_who_stops_listening_is_no_error(db, arguments):
     unread, pipe = os.pipe()
     os.close(unread)

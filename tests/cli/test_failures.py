@@ -63,6 +63,7 @@ def test_where_nothing_failed_it_says_so(db, options, said):
     ("arguments", "said"),
     [
         (["--new"], "--new needs --since"),
+        (["f1-0123456789abcdef", "--since", "1", "--new"], "--new chooses among causes"),
         (["--since", "soon"], "--since"),
         (["f1-0123456789abcdef"], "there is no failure 'f1-0123456789abcdef'"),
         (["--kind", "user"], "'user' is not one of"),

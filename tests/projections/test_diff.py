@@ -129,6 +129,25 @@ def test_equal_rows_are_counted_and_shown_each_only_when_asked():
     assert [(row.kind, row.count) for row in compared(said, said, full=True).rows] == [("equal", 1)] * 10
 
 
+def test_parts_of_messages_that_a_stream_told_of_in_turns_are_put_together():
+    # given: an agent thinks and speaks, then calls two tools, all of it part by part and in turns
+    thought = [{"message_type": "reasoning_message", "reasoning": text} for text in ("hm, ", "so", "hm, so")]
+    first, second, third = (id_of("message", number) for number in (7, 8, 9))
+    parts = [agent("Hel", id=first), {**thought[0], "id": second}, agent("lo", id=first), {**thought[1], "id": second}]
+    calls = [call("find", '{"n"', "c"), call("look", '{"m"', "d"), call("", ":1}", "c"), call("", ":2}", "d")]
+    for each in calls:
+        each["id"] = third
+        each["tool_call"]["name"] = each["tool_call"]["name"] or None
+    # when
+    found = compared([*parts, *calls], [agent("Hello"), thought[2], call("find", {"n": 1}), call("look", {"m": 2})])
+    # then
+    assert (found.equal, found.changed, found.only_a, found.only_b) == (4, 0, 0, 0)
+    assert (found.a.messages, found.b.messages) == (4, 4)
+    # but not across what a tool or the user said
+    apart = [agent("Hel", id=first), user("what?"), agent("lo", id=first)]
+    assert compared(apart, [agent("Hel"), user("what?"), agent("lo")]).equal == 3
+
+
 def test_the_first_action_of_the_agent_that_differs_is_told_apart_from_what_was_said():
     a = [user("hi"), call("find", {"n": 1}, "1"), back("x", "1"), agent("bye"), call("pay", {"to": {"id": 7}}, "2")]
     b = [user("hey"), call("find", {"n": 1}, "1"), back("x", "1"), agent("ciao"), call("pay", {"to": {"id": 8}}, "2")]

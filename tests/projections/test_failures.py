@@ -92,6 +92,10 @@ RULES = {
         [called("look", step_id=STEP), returned("no", step_id=STEP), step("failed", error_type="tool_error")],
         [("tool", "error", None, None, "look", "no")],
     ),
+    "a step that ends before its tool is told to have failed": (
+        [called("look", step_id=STEP), step("failed", error_type="tool_error"), returned("no", step_id=STEP)],
+        [("tool", "error", None, None, "look", "no")],
+    ),
     "a step of whose failed tool no message tells": (
         [step("failed", error_type="tool_error", error_data={"tool": "look", "message": "no"})],
         [("step", "failed", None, "tool_error", None, "no")],

@@ -20,7 +20,18 @@ MASKED = [
     ("cannot open filesystem_data/pets.txt", "cannot open <path>"),
     ("503 from https://api.example.com:8443/v1/x?y=1#z", "<number> from <url>"),
     ("mail to ann.b+c@example.co.uk bounced", "mail to <address> bounced"),
-    ("connection to 10.1.2.3:5432 refused", "connection to <number>:<number> refused"),
+    ("connection to 10.1.2.3:5432 refused", "connection to <address> refused"),
+    ("dial tcp 127.0.0.1:22: connection refused", "dial tcp <address>: connection refused"),
+    ("dial tcp [::1]:5432: connection refused", "dial tcp <address>: connection refused"),
+    ("no route to fe80::a:b%eth0", "no route to <address>"),
+    ("std::bad_alloc in Face::id", "std::bad_alloc in Face::id"),
+    ("deadline exceeded after 1m30s", "deadline exceeded after <number>"),
+    ("deadline exceeded after 12.5ms", "deadline exceeded after <number>"),
+    ("retry after Mon, 02 Jan 2026 15:04:05 GMT", "retry after <time>"),
+    ("down since Tue Feb 13 15:04:05 2026, sorry", "down since <time>, sorry"),
+    ("main.go:10:25: undefined: x", "main.go:<number>:<number>: undefined: x"),
+    ("Unexpected token (5:10)", "Unexpected token (<number>:<number>)"),
+    ("arn:aws:iam::123456789012:user/bob is not authorized", "<id> is not authorized"),
     ("KeyError: 'user_17'", "KeyError: <text>"),
     ('missing "a b" and `c` and “d” and ‘e’ and «f»', "missing <text> and <text> and <text> and <text> and <text>"),
     (r"bad 'it\'s' here", "bad <text> here"),
@@ -31,6 +42,11 @@ MASKED = [
     ("Error code: 429 - too many", "Error code: 429 - too many"),
     ("HTTP 503 Service Unavailable", "HTTP 503 Service Unavailable"),
     ("expected status=200, got status=500", "expected status=200, got status=500"),
+    ("Client error '404 Not Found' for url 'http://x/'", "Client error <number> Not Found for url <text>"),
+    ("429, message='Too Many Requests', url='http://x/'", "<number>, message=Too Many Requests, url=<text>"),
+    ("https response error StatusCode: 404, RequestID: 44F2", "https response error StatusCode: 404, RequestID: <id>"),
+    ("exit code -9 by signal 9", "exit code -9 by signal 9"),
+    ("HTTP/1.1 503", "<path> 503"),
     ("don't do that, it's wrong", "don't do that, it's wrong"),
     ("I/O error and/or timeout", "I/O error and/or timeout"),
     ("", ""),
@@ -40,6 +56,23 @@ MASKED = [
 @pytest.mark.parametrize(("message", "expected"), MASKED, ids=range(len(MASKED)))
 def test_what_differs_from_time_to_time_is_masked(message, expected):
     assert mask(message) == expected
+
+
+def test_bodies_of_providers_errors_keep_their_types_codes_and_messages():
+    # given: what the clients of OpenAI and Anthropic raise, twice for one cause and once for another
+    quota = "Error code: 429 - {'error': {'message': 'Quota exceeded: %s', 'code': 'insufficient_quota', 'id': '%s'}}"
+    rate = "Error code: 429 - {'error': {'message': 'Rate limit reached', 'code': 'rate_limit_exceeded', 'id': '7'}}"
+    # when
+    masked = [mask(text) for text in (quota % ("17 of 10", "a"), quota % ("3 of 2", "b"), rate)]
+    # then
+    assert masked[0] == masked[1] != masked[2]
+    assert "insufficient_quota" in masked[0]
+    assert mask("bad arguments: {'message': 'hi Bob'}") == mask("bad arguments: {'message': 'hi Eve'}")
+
+
+def test_the_end_of_a_long_message_counts_whether_or_not_its_tool_is_known():
+    said = ["x " * 50_000 + f"{cause} is to blame" for cause in ("disk", "network")]
+    assert mask(said[0], "look") != mask(said[1], "look")
 
 
 def test_the_name_of_the_tool_is_masked_where_its_error_repeats_it():

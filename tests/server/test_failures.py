@@ -125,6 +125,11 @@ async def test_what_fails_after_the_end_of_its_run_is_its_owners_too(service, us
     # then
     assert [(row["kind"], row["samples"]) for row in (await user.get("/v1/failures")).json] == [("step", [run])]
     assert (await (await service.user()).get("/v1/failures")).json == []
+    # and its agent's
+    (found,) = (await user.get("/v1/failures?agent_id=agent-1")).json
+    assert (await user.get("/v1/failures?agent_id=agent-2")).json == []
+    cause = (await user.get(f"/v1/failures/{found['signature']}?agent_id=agent-1")).json
+    assert cause["agents"] == [{"name": "agent-1", "count": 1}]
 
 
 @pytest.mark.parametrize("way", ["delete", "erase"])
