@@ -45,6 +45,7 @@ from server.routes import (
     messages,
     proofs,
     runs,
+    stats,
     steps,
     stream,
     tokens,
@@ -63,7 +64,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 log = structlog.get_logger("server")
 ROUTER = Router(
     routes_of(
-        *(jobs, runs, erasures, callbacks, messages, steps, usage, trace, stream, batches, agents),
+        *(jobs, runs, erasures, callbacks, messages, steps, usage, trace, stream, batches, agents, stats),
         *(log_routes, proofs, tokens, health, metrics_routes, docs),
     )
 )

@@ -15,6 +15,7 @@ PARAMETERS: Final[dict[str, str]] = {
     "background": "Only those that ran in the background (true), or only the others (false).",
     "before": "Those that come earlier in the asked order than this one.",
     "conversation_id": "Only those of this conversation.",
+    "bucket": "How long the stretches of time are that counts are told by; auto chooses. Weeks begin on Monday, UTC.",
     "created_after": "Only those created after this time.",
     "created_before": "Only those created before this time.",
     "duration_operator": "How `duration_value` compares; gt unless said.",
@@ -27,6 +28,7 @@ PARAMETERS: Final[dict[str, str]] = {
     "from": "How many events the earlier tree has.",
     "has_feedback": "Only those with feedback (true), or only those without (false).",
     "job_type": "What to list, in the shape of a job; `job` unless said.",
+    "kind": "Only those of this kind.",
     "limit": "How many to answer with, at most.",
     "model": "Only those of this model.",
     "order": "By time, ascending or descending. Unless said: desc; for routes that end in /active, asc.",
@@ -34,6 +36,7 @@ PARAMETERS: Final[dict[str, str]] = {
     "position": "Which event, by its position in the log.",
     "project_id": "Only those of this project.",
     "run_id": "Only this run.",
+    "since": "Only those created at this time or later.",
     "size": "How many events the tree has; all that there are unless said.",
     "source_id": "Only those whose `metadata.source_id` is this.",
     "start_date": "Only those created at this time or later.",
@@ -47,8 +50,10 @@ PARAMETERS: Final[dict[str, str]] = {
     "template_family": "Only those of this base template.",
     "to": "How many events the later tree has; all that there are unless said.",
     "tools_used": "Only those that called one of these tools.",
+    "top": "How many agents and models to tell of: those with the most resources and tokens.",
     "trace_ids": "Only those with one of these trace ids.",
     "types": "Only events of these types.",
+    "until": "Only those created before this time.",
 }
 """Query parameters. A name means the same on every route; add yours here."""
 
@@ -89,6 +94,7 @@ TAGS: Final[dict[str, str]] = {
     "ledger": "How the ledger is.",
     "runs": "Runs of agents: created, running, then completed, failed or cancelled.",
     "server": "The server itself.",
+    "stats": "Counts, rates and percentiles.",
     "steps": "Steps of runs.",
     "tokens": "Tokens and what they may do; for admins.",
 }

@@ -1,0 +1,213 @@
+"""The sums of a view of jobs, runs or batches: what ``stats`` is made of, kept while the rows are folded.
+
+A resource that can be seen counts under the hour of its creation, its owner and its agent: its status, its stop reason,
+and the classes (``histogram``) of its duration, its time in the queue and its time to the first token. What an event
+changes is taken off as it was and added as it is, so that sums agree with the rows after every batch.
+
+A change is first only noted (the part ``notes``), as to write to all sums that it moves would cost an append more than
+its row does; once there are many notes, the sums (the part ``tally``) take them in. Whoever reads adds both up. Both
+parts add up, so that they may be spread over several tables, where notes may be negative.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from ledger.state import State
+from ledger.transitions import STOP_REASONS, statuses
+from projections.histogram import CLASSES, class_of
+from projections.projection import Memory, part_of
+
+HOUR_US: Final = 3_600_000_000
+NOTES_MAX: Final = 1_000
+"""Changes that are only noted: reading them takes a few milliseconds, as does taking them in."""
+SHARE: Final = 10
+"""Batches of many events are taken in once there are so many times their changes: together they touch fewer sums."""
+
+TALLY, NOTES = "tally", "notes"
+NOTED: Final = "noted"
+"""In the memory of a projection: how many changes are noted."""
+PARTS: Final[tuple[str, ...]] = (TALLY, NOTES)
+
+_REASON: Final = 100
+DURATION, QUEUE, TTFT = (_REASON * 10 + number * (CLASSES + 1) for number in range(3))
+"""Where the codes of each measure begin: a code is what is counted, such as a status or a class of durations."""
+STATUSES: Final = {status: code for code, status in enumerate(statuses("job"))}
+"""The code of each status: those of jobs are all that there are."""
+_CODES, _NONE = tuple(STATUSES.values()), [0] * len(STATUSES)
+REASONS: Final = {reason: _REASON + code for code, reason in enumerate(STOP_REASONS)}
+
+Histogram = dict[int, int]
+"""How many there are of each code."""
+Block = dict[int, Histogram]
+"""Histograms of the hours or days of a block."""
+
+
+FEW: Final = 15
+"""Codes that are counted faster one by one."""
+Note = tuple[int, str, str, str, int, tuple[int, ...]]
+"""What a resource counts for: the hour of its creation since 1970, its agent, user and project, 1 or -1, its codes."""
+
+
+ALL, PROJECT, OWN, AGENT, HOURS = range(5)
+"""The families of sums: by days everybody's, those of a project, of an owner in a project, of an agent of such; and
+everybody's by hours. Who asks for less than a day of fewer is answered from the rows themselves."""
+WIDTH: Final = {ALL: 8, PROJECT: 8, OWN: 8, AGENT: 8, HOURS: 24}
+"""Days or hours in one row: fewer and larger rows are quicker to read, and slower to add to."""
+
+_COLUMNS = (
+    "family INTEGER NOT NULL, agent_id TEXT NOT NULL, user_id TEXT NOT NULL, project_id TEXT NOT NULL, "
+    "block INTEGER NOT NULL, total INTEGER NOT NULL, said BLOB NOT NULL"
+)
+_WHERE = "family = ? AND agent_id = ? AND user_id = ? AND project_id = ? AND block = ?"
+
+_encode = msgspec.json.Encoder().encode
+notes_of = msgspec.json.Decoder(list[Note]).decode
+_pack = msgspec.msgpack.Encoder().encode
+block_of = msgspec.msgpack.Decoder(dict[int, dict[int, int]]).decode
+
+
+def note(state: State, count: int = 1) -> Note | None:
+    """Return what a resource counts for, or (-1) is to be taken off again; None where it cannot be seen."""
+    if state.deleted_us is not None or state.erased_position is not None:
+        return None
+    created_us = state.created_us
+    codes = codes_of(created_us, state.status, state.stop_reason, state.duration_ns, state.running_us, state.ttft_ns)
+    return created_us // HOUR_US, state.agent_id or "", state.user_id, state.project_id or "", count, codes
+
+
+def codes_of(
+    created_us: int,
+    status: str,
+    stop_reason: str | None,
+    duration_ns: int | None,
+    running_us: int | None,
+    ttft_ns: int | None,
+) -> tuple[int, ...]:
+    """Return what is counted of a resource."""
+    codes = [STATUSES[status]]
+    if stop_reason is not None:
+        codes.append(REASONS[stop_reason])
+    if duration_ns is not None:
+        codes.append(DURATION + class_of(duration_ns))
+    if running_us is not None:
+        codes.append(QUEUE + class_of((running_us - created_us) * 1000))
+    if ttft_ns is not None:
+        codes.append(TTFT + class_of(ttft_ns))
+    return tuple(codes)
+
+
+def create(db: Any, table: str) -> None:
+    """Create both parts, with the index that finds sums again and the one that ranks agents by them."""
+    tally, notes = (part_of(table, part) for part in PARTS)
+    db.execute(f"CREATE TABLE {tally} ({_COLUMNS}, UNIQUE (family, agent_id, user_id, project_id, block)) STRICT")
+    db.execute(f"CREATE TABLE {notes} (size INTEGER NOT NULL, said TEXT NOT NULL) STRICT")
+
+
+def index(db: Any, table: str, name: str) -> None:
+    """Take in all notes, and create the index of the name, which ranks agents."""
+    settle(db, table)
+    ranks = "(block, agent_id, user_id, project_id, total) WHERE agent_id <> ''"
+    db.execute(f"CREATE INDEX {name} ON {part_of(table, TALLY)} {ranks}")
+
+
+def write(db: Any, table: str, changes: Sequence[Note], memory: Memory, *, at_once: bool) -> None:
+    """Note what a batch of events changed. ``at_once``: take all in, so that nothing is left of what was erased."""
+    if changes:
+        db.execute(f"INSERT INTO {part_of(table, NOTES)} VALUES (?, ?)", (len(changes), _encode(changes).decode()))
+    memory[NOTED] = _noted(db, table, memory, len(changes))
+    if at_once or memory[NOTED] > max(NOTES_MAX, SHARE * len(changes)):
+        settle(db, table)
+        memory[NOTED] = 0
+
+
+def _noted(db: Any, table: str, memory: Memory, added: int) -> int:
+    """Return how many changes are noted, without asking the table for it after every event."""
+    known = memory.get(NOTED)
+    if known is None:
+        known = db.execute(f"SELECT ifnull(sum(size), 0) FROM {part_of(table, NOTES)}").fetchone()[0] - added
+    return int(known) + added
+
+
+def settle(db: Any, table: str) -> None:
+    """Take all notes into the sums."""
+    tally, notes = (part_of(table, part) for part in PARTS)
+    noted = [each for (said,) in db.execute(f"SELECT said FROM {notes}") for each in notes_of(said)]
+    if not noted:
+        return
+    db.execute(f"DELETE FROM {notes}")
+    for key, block in _blocks(noted).items():
+        _add(db, tally, key, block)
+
+
+_Key = tuple[int, str, str, str, int]
+"""Family, agent, user, project and block: what a row holds the sums of."""
+
+
+def _blocks(noted: Iterable[Note]) -> dict[_Key, Block]:
+    """Return what notes add to each row. Codes are gathered in lists first, which join faster than counts do."""
+    hours: dict[tuple[int, str, str, int], list[int]] = {}
+    spread: dict[tuple[int, str, str, str, int, int], list[int]] = {}
+    for hour, agent, user, project, count, codes in noted:
+        _gather(hours, (hour, user, project, count), codes)
+        if agent:
+            _gather(spread, (AGENT, agent, user, project, hour // 24, count), codes)
+    for (hour, user, project, count), gathered in hours.items():
+        _gather(spread, (HOURS, "", "", "", hour, count), gathered)
+        _gather(spread, (ALL, "", "", "", hour // 24, count), gathered)
+        _gather(spread, (OWN, "", user, project, hour // 24, count), gathered)
+        if project:
+            _gather(spread, (PROJECT, "", "", project, hour // 24, count), gathered)
+    blocks: dict[_Key, Block] = {}
+    for (family, agent, user, project, unit, count), gathered in spread.items():
+        block = blocks.setdefault((family, agent, user, project, unit // WIDTH[family]), {})
+        histogram = block.setdefault(unit, {})
+        if len(gathered) > FEW:
+            add(histogram, Counter(gathered), count)
+            continue
+        for code in gathered:
+            histogram[code] = histogram.get(code, 0) + count
+    return blocks
+
+
+def _gather(lists: dict[Any, list[int]], key: Any, codes: Iterable[int]) -> None:
+    known = lists.get(key)
+    if known is None:
+        lists[key] = [*codes]
+    else:
+        known += codes
+
+
+def add(histogram: Histogram, counts: Histogram, times: int = 1) -> None:
+    """Add counts to a histogram."""
+    if not histogram and times == 1:
+        histogram.update(counts)
+        return
+    get = histogram.get
+    for code, count in counts.items():
+        histogram[code] = get(code, 0) + count * times
+
+
+def _add(db: Any, tally: str, key: _Key, block: Block) -> None:
+    """Add to one row; what has nothing left goes."""
+    row = db.execute(f"SELECT said FROM {tally} WHERE {_WHERE}", key).fetchone()
+    said = block_of(row[0]) if row else {}
+    added = 0
+    for unit, counts in block.items():
+        added += sum(map(counts.get, _CODES, _NONE))
+        known = said.setdefault(unit, {})
+        add(known, counts)
+        if 0 in known.values():
+            said[unit] = {code: count for code, count in known.items() if count}
+            if not said[unit]:
+                del said[unit]
+    if not said:
+        db.execute(f"DELETE FROM {tally} WHERE {_WHERE}", key)
+    elif row:
+        db.execute(f"UPDATE {tally} SET total = total + ?, said = ? WHERE {_WHERE}", (added, _pack(said), *key))
+    else:
+        db.execute(f"INSERT INTO {tally} VALUES (?, ?, ?, ?, ?, ?, ?)", (*key, added, _pack(said)))
