@@ -91,3 +91,9 @@ def chosen(asked: str, days: int) -> BucketSize:
     if asked == "hour" and days > HOURLY_DAYS_MAX:
         raise invalid("bucket", f"has more than {HOURLY_DAYS_MAX} days of hours here; ask for less", list(BUCKETS))
     return next(size for size in BUCKETS if size == asked)
+
+
+def next_start(hour: int, size: BucketSize) -> int:
+    """Return where the bucket after that of an hour begins; both in hours since 1970."""
+    start = start_of(hour, size)
+    return start_of(start + {"hour": 1, "day": 24, "week": 7 * 24, "month": 31 * 24}[size], size)

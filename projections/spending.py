@@ -23,70 +23,95 @@ from projections.tally import HOUR_US
 from projections.tokensums import COUNTS, PART, TOKENS
 
 Spent = dict[tuple[int, str], Counter[str]]
-"""``COUNTS`` and ``TOLD_RUNS`` by hour and model; "" where the model is not known."""
+"""``COUNTS`` and ``TOLD_RUNS`` by the first hour of a day (or hour) and model; "" where the model is not known."""
 TOLD_RUNS: Final = "told_runs"
 """Runs of which tokens count that were told of the whole run."""
 _SUMS: Final = ", ".join(f"sum({name})" for name in COUNTS)
 _OF_STEPS: Final = ", ".join(
     ["count(*)", "sum(steps.status = 'failed')", *(f"ifnull(sum(steps.{name}), 0)" for name in TOKENS)]
 )
-_HOUR: Final = f"(steps.began_us - ((steps.began_us % {HOUR_US}) + {HOUR_US}) % {HOUR_US}) / {HOUR_US}"
-"""Hours since 1970, rounded down before it too."""
 _told = msgspec.json.Decoder(TokenUsage).decode
 
 
-async def spent(reader: Reader, whose: Whose, period: Period) -> Spent:
-    """Return what was spent in a period."""
+async def spent(reader: Reader, whose: Whose, period: Period, *, hourly: bool) -> Spent:
+    """Return what was spent in a period: by days, or (``hourly``) by hours."""
     found: Spent = {}
-    if whose.named:
-        await _add_steps(reader, whose, period, found)
+    units = 1 if hourly else 24
+    if not await _are_all(reader, whose):
+        if steps := await _count_steps(reader, period):
+            await _add_steps(reader, whose, period, found, units, steps)
     else:
         for piece in pieces(period, (HOUR_US, 1)):
-            await (_add_sums if piece.size_us > 1 else _add_steps)(reader, whose, piece, found)
-    await _add_told(reader, whose, period, found)
+            await (_add_sums if piece.size_us > 1 else _add_steps)(reader, Whose(), piece, found, units)
+    await _add_told(reader, whose, period, found, units)
     return {key: counts for key, counts in found.items() if any(counts.values())}
 
 
-async def _add_sums(reader: Reader, whose: Whose, piece: Piece, found: Spent) -> None:
-    text = f"SELECT hour, model, {_SUMS} FROM steps_{PART} WHERE hour >= :since AND hour < :until GROUP BY hour, model"
+def _floor(name: str, unit: int) -> str:
+    """Return the expression of a whole number of units, rounded down before 1970 too."""
+    return f"({name} - (({name} % {unit}) + {unit}) % {unit}) / {unit}"
+
+
+async def _add_sums(reader: Reader, whose: Whose, piece: Piece, found: Spent, units: int) -> None:
+    within = "hour >= :since AND hour < :until"
+    text = f"SELECT {_floor('hour', units)}, model, {_SUMS} FROM steps_{PART} WHERE {within} GROUP BY 1, 2"
     bound = {"since": piece.since_us // HOUR_US, "until": piece.until_us // HOUR_US}
-    _count(await reader.read(text, bound), found)
+    _count(await reader.read(text, bound), found, units)
 
 
-async def _add_steps(reader: Reader, whose: Whose, period: Period | Piece, found: Spent) -> None:
-    """Add up steps themselves."""
-    bound = {"since": period.since_us, "until": period.until_us, **whose.named}
+async def _are_all(reader: Reader, whose: Whose) -> bool:
+    """Tell whether all runs are meant: nobody's in particular, or those of the one user who has any."""
+    if whose.user_id is None or whose.project_id is not None or whose.agent_id is not None:
+        return not whose.named
+    others = [f"EXISTS (SELECT 1 FROM runs WHERE user_id {sign} :user_id)" for sign in ("<", ">")]  # by the index
+    return not (await reader.read(f"SELECT {' OR '.join(others)}", whose.named))[0][0]
+
+
+async def _count_steps(reader: Reader, period: Period) -> int:
+    """Return how many steps of anybody there are in the hours of a period."""
+    text = f"SELECT ifnull(sum(steps), 0) FROM steps_{PART} WHERE hour >= :since AND hour < :until"
+    bound = {"since": period.since_us // HOUR_US, "until": -(-period.until_us // HOUR_US)}
+    return int((await reader.read(text, bound))[0][0])
+
+
+async def _add_steps(
+    reader: Reader, whose: Whose, period: Period | Piece, found: Spent, units: int, steps: int = 0
+) -> None:
+    """Add up steps themselves; ``steps``: how many there are at most, of all runs."""
+    bound: dict[str, Any] = {"since": period.since_us, "until": period.until_us, **whose.named}
     within = "steps.began_us >= :since AND steps.began_us < :until"
     source = "steps"
     if whose.named:
-        # CROSS JOIN keeps the order: by the period where it is one, else by whose runs they are
-        by_time = isinstance(period, Period) and not period.is_open and whose.agent_id is None
-        tables = ("steps", "runs") if by_time else ("runs", "steps")
-        source = f"{tables[0]} CROSS JOIN {tables[1]} ON steps.run_id = runs.id"
+        text = f"SELECT count(*) FROM (SELECT 1 FROM runs WHERE {whose.condition()} LIMIT :most)"
+        runs = (await reader.read(text, {**whose.named, "most": steps}))[0][0]
+        first, then = ("runs", "steps") if runs < steps else ("steps", "runs")  # whichever is fewer
+        source = f"{first} CROSS JOIN {then} ON steps.run_id = runs.id"  # which keeps this order
         within += f" AND {whose.condition('runs.')}"
-    text = f"SELECT {_HOUR}, ifnull(steps.model, ''), {_OF_STEPS} FROM {source} WHERE {within} GROUP BY 1, 2"
-    _count(await reader.read(text, bound), found)
+    unit = _floor("steps.began_us", units * HOUR_US)
+    text = f"SELECT {unit}, ifnull(steps.model, ''), {_OF_STEPS} FROM {source} WHERE {within} GROUP BY 1, 2"
+    _count(await reader.read(text, bound), found, units)
 
 
-def _count(rows: Sequence[Any], found: Spent) -> None:
-    for hour, model, *counts in rows:
-        found.setdefault((hour, model), Counter()).update(dict(zip(COUNTS, counts, strict=True)))
+def _count(rows: Sequence[Any], found: Spent, units: int) -> None:
+    for unit, model, *counts in rows:
+        found.setdefault((unit * units, model), Counter()).update(dict(zip(COUNTS, counts, strict=True)))
 
 
-async def _add_told(reader: Reader, whose: Whose, period: Period, found: Spent) -> None:
+async def _add_told(reader: Reader, whose: Whose, period: Period, found: Spent, units: int) -> None:
+    """Add what was told of whole runs only. Of all, few are, and their own index finds them (hence the ``+``)."""
     sums = ", ".join(f"sum(steps.{name})" for name in TOKENS)
     text = (
         f"SELECT runs.created_us, runs.usage, min(steps.model), max(steps.model), {sums} "
         "FROM runs LEFT JOIN steps ON steps.run_id = runs.id "
         f"WHERE runs.usage IS NOT NULL AND runs.created_us >= :since AND runs.created_us < :until "
-        f"AND {whose.condition('runs.')} GROUP BY runs.created_position"
+        f"AND {whose.condition('+runs.')} GROUP BY runs.created_position"
     )
     bound = {"since": period.since_us, "until": period.until_us, **whose.named}
     for created_us, usage, first, last, *counted in await reader.read(text, bound):
         told = dict(_untold(_told(usage), dict(zip(TOKENS, counted, strict=True))))
         if told:
             model = first if first is not None and first == last else ""
-            counts = found.setdefault((created_us // HOUR_US, model), Counter())
+            counts = found.setdefault((created_us // HOUR_US // units * units, model), Counter())
             counts.update(told)
             counts[TOLD_RUNS] += 1
 

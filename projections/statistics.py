@@ -7,13 +7,14 @@ that it takes about as long on a million runs as on a thousand.
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
-from ledger.scalars import Nanoseconds, Time
+from ledger.scalars import DURATION_MAX_NS, Nanoseconds, Time
 from ledger.times import TIME_MIN_US, to_text
 from ledger.transitions import TERMINAL, statuses
 from projections import histogram as classes
@@ -25,7 +26,7 @@ from projections.reader import Reader
 from projections.runs import RUNS
 from projections.spending import TOLD_RUNS, Spent, spent
 from projections.steps import STEPS
-from projections.tallied import Hours, Whose, busiest, histograms, total
+from projections.tallied import Hours, Whose, busiest, series, total
 from projections.tally import DURATION, HOUR_US, QUEUE, REASONS, STATUSES, TTFT, Histogram, add
 from projections.tokensums import COUNTS
 
@@ -35,6 +36,16 @@ READS: Final[tuple[Projection, ...]] = (JOBS, RUNS, BATCHES, STEPS)
 """The views that are read."""
 KINDS: Final = {"job": "jobs", "run": "runs", "batch": "batches"}
 _PERCENTILES: Final = (50, 90, 95, 99, 100)
+_MS: Final = 10**6
+_MINUTE: Final = 60_000 * _MS
+_DAY: Final = 1440 * _MINUTE
+LIMITS_NS: Final = (
+    *(_MS * limit for limit in (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000)),
+    *(_MINUTE * limit for limit in (1, 3, 10, 30, 60, 180, 600)),
+    *(_DAY * limit for limit in (1, 3, 10, 30, 100, 300)),
+    DURATION_MAX_NS,
+)
+"""Where durations are told apart."""
 
 
 class Percentiles(msgspec.Struct, frozen=True):
@@ -70,6 +81,13 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     duration_p95_ns: Nanoseconds | None
 
 
+class Took(msgspec.Struct, frozen=True):
+    """How many took less than a time, and no less than the limit before; as exact as percentiles are."""
+
+    below_ns: Nanoseconds
+    count: int
+
+
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """What the resources of one kind came to. ``rates``: shares of those that ended, null where none did."""
 
@@ -82,8 +100,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     ttft_ns: Percentiles
     buckets: list[Bucket]
     agents: list[Agent]
-    duration_classes: list[tuple[Nanoseconds, int]]
-    """How many took less than each time, and no less than the one before: a few steps to each power of ten."""
+    took: list[Took]
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,16 +146,19 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 async def statistics(reader: Reader, asked: Asked) -> Statistics:
     """Return what is asked for. Raises ``InvalidInput`` where there are too many hours."""
-    tokens = await spent(reader, asked.whose, asked.period) if "run" in asked.kinds else {}
-    days = {kind: await _histograms(reader, kind, asked) for kind in asked.kinds}
+    tokens = await _spent(reader, asked, hourly=False)
+    days = {kind: await _series(reader, kind, asked) for kind in asked.kinds}
     hours = sorted({hour for found in days.values() for hour in found} | {hour for hour, _ in tokens})
     size = chosen(asked.bucket, 1 + (hours[-1] // 24 - hours[0] // 24) if hours else 1)
+    if size == "hour":
+        tokens = await _spent(reader, asked, hourly=True)
     kinds: dict[str, Any] = {}
     for kind in asked.kinds:
-        units = await _histograms(reader, kind, asked, hourly=True) if size == "hour" else days[kind]
+        units = await _series(reader, kind, asked, hourly=True) if size == "hour" else days[kind]
+        whole = await total(reader, KINDS[kind], asked.whose, asked.period)
         agents = await busiest(reader, KINDS[kind], asked.whose, asked.period, asked.top)
-        mine = tokens if kind == "run" else None
-        kinds[KINDS[kind]] = await asyncio.to_thread(_figures, kind, units, size, agents, mine)
+        buckets = await asyncio.to_thread(_buckets, kind, units, size, tokens if kind == "run" else None)
+        kinds[KINDS[kind]] = _figures(kind, whole, buckets, agents)
     models = _models(tokens)
     summed = _model(None, sum(models.values(), Counter())) if "run" in asked.kinds else None
     ranked = sorted(models.items(), key=lambda each: (-each[1]["total_tokens"], -each[1]["steps"], each[0]))
@@ -146,20 +166,15 @@ async def statistics(reader: Reader, asked: Asked) -> Statistics:
     return Statistics(bucket=size, tokens=summed, models=told, **kinds)
 
 
-async def _histograms(reader: Reader, kind: str, asked: Asked, *, hourly: bool = False) -> Hours:
-    return await histograms(reader, KINDS[kind], asked.whose, asked.period, hourly=hourly)
+async def _spent(reader: Reader, asked: Asked, *, hourly: bool) -> Spent:
+    return await spent(reader, asked.whose, asked.period, hourly=hourly) if "run" in asked.kinds else {}
 
 
-def _figures(
-    kind: str, units: Hours, size: BucketSize, agents: Mapping[str, Histogram], tokens: Spent | None
-) -> Figures:
-    starts: Hours = {}
-    for hour, counts in units.items():
-        add(starts.setdefault(start_of(hour, size), {}), counts)
-    spent_by: Counter[int] = Counter()
-    for (hour, _), spent_there in (tokens or {}).items():
-        spent_by[start_of(hour, size)] += spent_there["total_tokens"]
-    whole = total(starts)
+async def _series(reader: Reader, kind: str, asked: Asked, *, hourly: bool = False) -> Hours:
+    return await series(reader, KINDS[kind], asked.whose, asked.period, hourly=hourly)
+
+
+def _figures(kind: str, whole: Histogram, buckets: list[Bucket], agents: Mapping[str, Histogram]) -> Figures:
     by_status = _statuses(kind, whole)
     ended = _ended(by_status)
     return Figures(
@@ -170,13 +185,23 @@ def _figures(
         duration_ns=_percentiles(whole, DURATION),
         queue_ns=_percentiles(whole, QUEUE),
         ttft_ns=_percentiles(whole, TTFT),
-        buckets=[
-            _bucket(kind, start, starts.get(start, {}), None if tokens is None else spent_by[start])
-            for start in sorted({*starts, *(start for start, count in spent_by.items() if count)})
-        ],
+        buckets=buckets,
         agents=[_agent(kind, name, counts) for name, counts in agents.items()],
-        duration_classes=_spread(_measure(whole, DURATION)),
+        took=_spread(_measure(whole, DURATION)),
     )
+
+
+def _buckets(kind: str, units: Hours, size: BucketSize, tokens: Spent | None) -> list[Bucket]:
+    starts: Hours = {}
+    for hour, counts in units.items():
+        add(starts.setdefault(start_of(hour, size), {}), counts)
+    spent_by: Counter[int] = Counter()
+    for (hour, _), spent_there in (tokens or {}).items():
+        spent_by[start_of(hour, size)] += spent_there["total_tokens"]
+    return [
+        _bucket(kind, start, starts.get(start, {}), None if tokens is None else spent_by[start])
+        for start in sorted({*starts, *(start for start, count in spent_by.items() if count)})
+    ]
 
 
 def _statuses(kind: str, counts: Histogram) -> dict[str, int]:
@@ -193,7 +218,7 @@ def _share(count: int, whole: int) -> float | None:
 
 def _measure(counts: Histogram, base: int) -> dict[int, int]:
     """Return how many values of one measure each class has."""
-    return {code - base: count for code, count in counts.items() if base <= code < base + classes.CLASSES}
+    return {code - base: count for code, count in counts.items() if count and base <= code < base + classes.CLASSES}
 
 
 def _percentiles(counts: Histogram, base: int) -> Percentiles:
@@ -228,25 +253,14 @@ def _agent(kind: str, name: str, counts: Histogram) -> Agent:
     )
 
 
-def _spread(counts: Mapping[int, int]) -> list[tuple[Nanoseconds, int]]:
-    """Return counts by steps of 1, 3, 10, 30 and so on, from the first to the last that holds any."""
+def _spread(counts: Mapping[int, int]) -> list[Took]:
+    """Return counts by limits, from the first to the last that holds any."""
     found: Counter[int] = Counter()
     for number, count in counts.items():
-        found[_step(classes.middle(number))] += count
+        found[bisect(LIMITS_NS[:-1], classes.middle(number))] += count
     if not found:
         return []
-    return [(_limit(step), found[step]) for step in range(min(found), max(found) + 1)]
-
-
-def _step(value: int) -> int:
-    digits = len(str(value)) - 1
-    return 2 * digits + int(value >= 3 * int(10**digits))
-
-
-def _limit(step: int) -> int:
-    """Return the time that ends a step."""
-    digits, is_half = divmod(step, 2)
-    return int(10 ** (digits + 1) if is_half else 3 * 10**digits)
+    return [Took(LIMITS_NS[place], found[place]) for place in range(min(found), max(found) + 1)]
 
 
 def _models(tokens: Spent) -> dict[str, Counter[str]]:

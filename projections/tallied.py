@@ -7,7 +7,7 @@ rows; so every period is counted exactly, and none by reading all its rows.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from projections.period import DAY_US, Period, Piece, pieces
@@ -15,11 +15,13 @@ from projections.reader import Reader
 from projections.tally import (
     AGENT,
     ALL,
+    DAYS,
     HOUR_US,
     HOURS,
     NOTES,
     OWN,
     PROJECT,
+    SERIES,
     TALLY,
     WIDTH,
     Histogram,
@@ -27,10 +29,13 @@ from projections.tally import (
     block_of,
     codes_of,
     notes_of,
+    whole_of,
 )
 
 AT_ONCE_SIZE: Final = 50_000
 """Bytes of sums up to which they are added up on the event loop, about 5 ms; more are left to a thread."""
+Take = Callable[..., None]
+"""Takes the first hour of what a histogram is of, the histogram, and how many times (1 or -1) it counts."""
 _NOTED: Final = -1
 SHOWN: Final = "deleted_us IS NULL AND erased_position IS NULL"
 _ROW: Final = "created_us, status, stop_reason, duration_ns, running_us, ttft_ns"
@@ -62,60 +67,111 @@ class Whose(NamedTuple):
 
 Hours = dict[int, Histogram]
 """Histograms by the first hour of what they are of, since 1970."""
+_BLOCK_US: Final = DAY_US * DAYS
+_WHOLE: Final = {"series": "whole", "rest": "whole_rest"}
+"""The column of a whole block for each of its units."""
 
 
-async def histograms(reader: Reader, table: str, whose: Whose, period: Period, *, hourly: bool) -> Hours:
-    """Return what was created in the period: by days, or (``hourly``) by hours."""
-    cut = list(pieces(period, _sizes(whose, hourly=hourly)))
+async def series(reader: Reader, table: str, whose: Whose, period: Period, *, hourly: bool) -> Hours:
+    """Return statuses and durations of what was created in the period: by days, or (``hourly``) by hours."""
     units = 1 if hourly else 24
     found: Hours = {}
-    for piece in cut:
-        if piece.size_us == 1:
-            await _add_rows(reader, table, whose, piece, found, units)
-    kept = [piece for piece in cut if piece.size_us > 1]
-    if kept:
-        rows = await _sums(reader, table, whose, kept)
-        if sum(len(said) for *_, said in rows) > AT_ONCE_SIZE:
-            await asyncio.to_thread(_add_sums, rows, whose, kept, found, units)
-        else:
-            _add_sums(rows, whose, kept, found, units)
-    return {hour: counts for hour, counts in found.items() if any(counts.values())}
+
+    def take(hour: int, counts: Histogram, times: int = 1) -> None:
+        add(found.setdefault(hour // units * units, {}), counts, times)
+
+    sizes = [*([] if hourly else [DAY_US]), *([HOUR_US] if whose.family == ALL else []), 1]
+    await _Reading(reader, table, whose, list(pieces(period, sizes)), "series").read(take)
+    told = ((hour, {code: count for code, count in counts.items() if code < SERIES}) for hour, counts in found.items())
+    return {hour: counts for hour, counts in told if any(counts.values())}
 
 
-def _sizes(whose: Whose, *, hourly: bool) -> list[int]:
-    """Return the sizes of what sums are kept of."""
-    by_hours = [HOUR_US] if whose.family == ALL else []
-    return [*([] if hourly else [DAY_US]), *by_hours, 1]
+async def total(reader: Reader, table: str, whose: Whose, period: Period, *, short: bool = False) -> Histogram:
+    """Return the histogram of all that was created in the period; ``short``: only of statuses and durations."""
+    found: Histogram = {}
+
+    def take(hour: int, counts: Histogram, times: int = 1) -> None:
+        add(found, counts, times)
+
+    sizes = [_BLOCK_US, DAY_US, *([HOUR_US] if whose.family == ALL else []), 1]
+    columns = ("series",) if short else ("series", "rest")
+    await _Reading(reader, table, whose, list(pieces(period, sizes)), *columns).read(take)
+    return found
 
 
-async def _add_rows(reader: Reader, table: str, whose: Whose, piece: Piece, found: Hours, units: int) -> None:
-    """Add what only the rows themselves tell."""
-    where = f"created_us >= :since AND created_us < :until AND {SHOWN} AND {whose.condition()}"
-    bound = {"since": piece.since_us, "until": piece.until_us, **whose.named}
-    for created_us, *row in await reader.read(f"SELECT {_ROW} FROM {table} WHERE {where}", bound):
-        histogram = found.setdefault(created_us // HOUR_US // units * units, {})
-        for code in codes_of(created_us, *row):
-            histogram[code] = histogram.get(code, 0) + 1
+class _Reading:
+    """One reading of the sums of a period, cut into pieces; ``columns``: what is wanted of those that no block is."""
 
+    def __init__(self, reader: Reader, table: str, whose: Whose, cut: Sequence[Piece], *columns: str) -> None:
+        self._reader = reader
+        self._table = table
+        self._whose = whose
+        self._columns = columns
+        self._kept = [piece for piece in cut if piece.size_us > 1]
+        self._loose = [piece for piece in cut if piece.size_us == 1]
 
-async def _sums(reader: Reader, table: str, whose: Whose, kept: Sequence[Piece]) -> list[Any]:
-    """Return rows of sums, and the notes that they have not taken in: of one moment, as one query reads them."""
-    bound: dict[str, Any] = {"agent": whose.agent_id or ""}
-    selects = []
-    for number, piece in enumerate(kept):
-        family = whose.family if piece.size_us == DAY_US else HOURS
-        width_us = piece.size_us * WIDTH[family]
-        bound |= {
-            f"family{number}": family,
-            f"low{number}": piece.since_us // width_us,
-            f"high{number}": (piece.until_us - 1) // width_us,
-        }
-        selects.append(
-            f"SELECT family, said FROM {table}_{TALLY} WHERE family = :family{number} AND agent_id = :agent "
-            f"AND block BETWEEN :low{number} AND :high{number}{_owner(whose, bound)}"
-        )
-    selects.append(f"SELECT {_NOTED}, said FROM {table}_{NOTES}")
-    return await reader.read(" UNION ALL ".join(selects), bound)
+    async def read(self, take: Take) -> None:
+        """Give all histograms to ``take``, each with its hour."""
+        for piece in self._loose:
+            await self._take_rows(piece, take)
+        if self._kept:
+            rows = await self._sums()
+            if sum(len(said) for *_, said in rows) > AT_ONCE_SIZE:
+                await asyncio.to_thread(self._take_sums, rows, take)
+            else:
+                self._take_sums(rows, take)
+
+    async def _take_rows(self, piece: Piece, take: Take) -> None:
+        """Take what only the rows themselves tell."""
+        where = f"created_us >= :since AND created_us < :until AND {SHOWN} AND {self._whose.condition()}"
+        bound = {"since": piece.since_us, "until": piece.until_us, **self._whose.named}
+        for created_us, *row in await self._reader.read(f"SELECT {_ROW} FROM {self._table} WHERE {where}", bound):
+            take(created_us // HOUR_US, dict.fromkeys(codes_of(created_us, *row), 1))
+
+    async def _sums(self) -> list[Any]:
+        """Return rows of sums, and the notes that they have not taken in: of one moment, as one query reads them."""
+        bound: dict[str, Any] = {"agent": self._whose.agent_id or ""}
+        owner = _owner(self._whose, bound)
+        selects = []
+        for number, piece in enumerate(self._kept):
+            family = HOURS if piece.size_us == HOUR_US else self._whose.family
+            width_us = (HOUR_US if family == HOURS else DAY_US) * WIDTH[family]
+            bound |= {
+                f"family{number}": family,
+                f"low{number}": piece.since_us // width_us,
+                f"high{number}": (piece.until_us - 1) // width_us,
+            }
+            within = f"block BETWEEN :low{number} AND :high{number}"
+            where = f"family = :family{number} AND agent_id = :agent AND {within}{owner}"
+            columns = [_WHOLE[name] if piece.size_us == _BLOCK_US else name for name in self._columns]
+            selects += [
+                f"SELECT {number}, block, {column} FROM {self._table}_{TALLY} WHERE {where}" for column in columns
+            ]
+        selects.append(f"SELECT {_NOTED}, 0, said FROM {self._table}_{NOTES}")
+        return await self._reader.read(" UNION ALL ".join(selects), bound)
+
+    def _take_sums(self, rows: Sequence[Any], take: Take) -> None:
+        for number, block, said in rows:
+            if number == _NOTED:
+                self._take_notes(said, take)
+                continue
+            piece = self._kept[number]
+            if piece.size_us == _BLOCK_US:
+                take(block * DAYS * 24, whole_of(said))
+                continue
+            hours = piece.size_us // HOUR_US
+            for unit, counts in block_of(said).items():
+                if piece.covers(unit * hours):
+                    take(unit * hours, counts)
+
+    def _take_notes(self, said: str, take: Take) -> None:
+        named = self._whose.named
+        for hour, agent, user, project, count, codes in notes_of(said):
+            told = Whose(user, project, agent)
+            if all(getattr(told, name) == value for name, value in named.items()) and any(
+                piece.covers(hour) for piece in self._kept
+            ):
+                take(hour, dict.fromkeys(codes, 1), count)
 
 
 def _owner(whose: Whose, bound: dict[str, Any]) -> str:
@@ -127,31 +183,9 @@ def _owner(whose: Whose, bound: dict[str, Any]) -> str:
     return "".join(f" AND {name} = :{name}" for name in named)
 
 
-def _add_sums(rows: Sequence[Any], whose: Whose, kept: Sequence[Piece], found: Hours, units: int) -> None:
-    for family, said in rows:
-        if family == _NOTED:
-            _add_notes(said, whose, kept, found, units)
-            continue
-        hours = 1 if family == HOURS else 24
-        mine = [piece for piece in kept if (piece.size_us == HOUR_US) == (family == HOURS)]
-        for unit, counts in block_of(said).items():
-            hour = unit * hours
-            if any(piece.covers(hour) for piece in mine):
-                add(found.setdefault(hour // units * units, {}), counts)
-
-
-def _add_notes(said: str, whose: Whose, kept: Sequence[Piece], found: Hours, units: int) -> None:
-    for hour, agent, user, project, count, codes in notes_of(said):
-        told = Whose(user, project, agent)
-        if all(getattr(told, name) == value for name, value in whose.named.items()) and any(
-            piece.covers(hour) for piece in kept
-        ):
-            add(found.setdefault(hour // units * units, {}), dict.fromkeys(codes, 1), count)
-
-
 async def busiest(reader: Reader, table: str, whose: Whose, period: Period, limit: int) -> Mapping[str, Histogram]:
     """Return the agents with the most resources of the period, most first, and what theirs count for."""
-    size_us = DAY_US * WIDTH[AGENT]
+    size_us = _BLOCK_US
     bound: dict[str, Any] = {"limit": limit, **whose.named}
     selects = []
     for number, piece in enumerate(pieces(period, (size_us, 1))):
@@ -173,11 +207,7 @@ async def busiest(reader: Reader, table: str, whose: Whose, period: Period, limi
         "ORDER BY count DESC, agent LIMIT :limit"
     )
     names = [name for name, _ in await reader.read(ranked, bound)]
-    found = {}
-    for name in names:
-        days = await histograms(reader, table, whose._replace(agent_id=name), period, hourly=False)
-        found[name] = total(days)
-    return found
+    return {name: await total(reader, table, whose._replace(agent_id=name), period, short=True) for name in names}
 
 
 def _noted(table: str, since: str, until: str, size_us: int, whose: Whose) -> str:
@@ -190,11 +220,3 @@ def _noted(table: str, since: str, until: str, size_us: int, whose: Whose) -> st
         f"SELECT value ->> 1 AS agent, value ->> 4 AS many FROM {table}_{NOTES}, json_each({table}_{NOTES}.said) "
         f"WHERE {within} AND {mine}"
     )
-
-
-def total(hours: Hours) -> Histogram:
-    """Return the histogram of all of them."""
-    found: Histogram = {}
-    for counts in hours.values():
-        add(found, counts)
-    return found

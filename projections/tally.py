@@ -19,7 +19,7 @@ import msgspec
 
 from ledger.state import State
 from ledger.transitions import STOP_REASONS, statuses
-from projections.histogram import CLASSES, class_of
+from projections.histogram import class_of
 from projections.projection import Memory, part_of
 
 HOUR_US: Final = 3_600_000_000
@@ -33,9 +33,9 @@ NOTED: Final = "noted"
 """In the memory of a projection: how many changes are noted."""
 PARTS: Final[tuple[str, ...]] = (TALLY, NOTES)
 
-_REASON: Final = 100
-DURATION, QUEUE, TTFT = (_REASON * 10 + number * (CLASSES + 1) for number in range(3))
-"""Where the codes of each measure begin: a code is what is counted, such as a status or a class of durations."""
+DURATION, SERIES, _REASON, QUEUE, TTFT = 100, 4_000, 4_000, 5_000, 9_000
+"""Where the codes of each measure begin: a code is what is counted, such as a status or a class of durations. Those
+below ``SERIES`` are told by time, too, and stand apart."""
 STATUSES: Final = {status: code for code, status in enumerate(statuses("job"))}
 """The code of each status: those of jobs are all that there are."""
 _CODES, _NONE = tuple(STATUSES.values()), [0] * len(STATUSES)
@@ -56,19 +56,24 @@ Note = tuple[int, str, str, str, int, tuple[int, ...]]
 ALL, PROJECT, OWN, AGENT, HOURS = range(5)
 """The families of sums: by days everybody's, those of a project, of an owner in a project, of an agent of such; and
 everybody's by hours. Who asks for less than a day of fewer is answered from the rows themselves."""
-WIDTH: Final = {ALL: 8, PROJECT: 8, OWN: 8, AGENT: 8, HOURS: 24}
+DAYS: Final = 16
+WIDTH: Final = {ALL: DAYS, PROJECT: DAYS, OWN: DAYS, AGENT: DAYS, HOURS: 24}
 """Days or hours in one row: fewer and larger rows are quicker to read, and slower to add to."""
 
 _COLUMNS = (
     "family INTEGER NOT NULL, agent_id TEXT NOT NULL, user_id TEXT NOT NULL, project_id TEXT NOT NULL, "
-    "block INTEGER NOT NULL, total INTEGER NOT NULL, said BLOB NOT NULL"
+    "block INTEGER NOT NULL, total INTEGER NOT NULL, whole BLOB NOT NULL, whole_rest BLOB NOT NULL, "
+    "series BLOB NOT NULL, rest BLOB NOT NULL"
 )
+"""``total``: how many resources; ``whole``: the histogram of the block; ``series``: those of its units; the ``rest`` of
+each is what is not told by time."""
 _WHERE = "family = ? AND agent_id = ? AND user_id = ? AND project_id = ? AND block = ?"
 
 _encode = msgspec.json.Encoder().encode
 notes_of = msgspec.json.Decoder(list[Note]).decode
 _pack = msgspec.msgpack.Encoder().encode
 block_of = msgspec.msgpack.Decoder(dict[int, dict[int, int]]).decode
+whole_of = msgspec.msgpack.Decoder(dict[int, int]).decode
 
 
 def note(state: State, count: int = 1) -> Note | None:
@@ -184,30 +189,50 @@ def _gather(lists: dict[Any, list[int]], key: Any, codes: Iterable[int]) -> None
 
 def add(histogram: Histogram, counts: Histogram, times: int = 1) -> None:
     """Add counts to a histogram."""
-    if not histogram and times == 1:
+    if times != 1:
+        counts = {code: count * times for code, count in counts.items()}
+    if not histogram:
         histogram.update(counts)
         return
     get = histogram.get
     for code, count in counts.items():
-        histogram[code] = get(code, 0) + count * times
+        histogram[code] = get(code, 0) + count
 
 
 def _add(db: Any, tally: str, key: _Key, block: Block) -> None:
     """Add to one row; what has nothing left goes."""
-    row = db.execute(f"SELECT said FROM {tally} WHERE {_WHERE}", key).fetchone()
-    said = block_of(row[0]) if row else {}
+    row = db.execute(f"SELECT whole, whole_rest, series, rest FROM {tally} WHERE {_WHERE}", key).fetchone()
+    whole, whole_rest = (whole_of(row[0]), whole_of(row[1])) if row else ({}, {})
+    series, rest = (block_of(row[2]), block_of(row[3])) if row else ({}, {})
     added = 0
     for unit, counts in block.items():
         added += sum(map(counts.get, _CODES, _NONE))
-        known = said.setdefault(unit, {})
-        add(known, counts)
-        if 0 in known.values():
-            said[unit] = {code: count for code, count in known.items() if count}
-            if not said[unit]:
-                del said[unit]
-    if not said:
+        told = {code: count for code, count in counts.items() if code < SERIES}
+        other = {code: count for code, count in counts.items() if code >= SERIES}
+        add(whole, told)
+        add(whole_rest, other)
+        _add_unit(series, unit, told)
+        _add_unit(rest, unit, other)
+    said = (_pack(_left(whole)), _pack(_left(whole_rest)), _pack(series), _pack(rest))
+    if not series and not rest:
         db.execute(f"DELETE FROM {tally} WHERE {_WHERE}", key)
     elif row:
-        db.execute(f"UPDATE {tally} SET total = total + ?, said = ? WHERE {_WHERE}", (added, _pack(said), *key))
+        sets = "total = total + ?, whole = ?, whole_rest = ?, series = ?, rest = ?"
+        db.execute(f"UPDATE {tally} SET {sets} WHERE {_WHERE}", (added, *said, *key))
     else:
-        db.execute(f"INSERT INTO {tally} VALUES (?, ?, ?, ?, ?, ?, ?)", (*key, added, _pack(said)))
+        db.execute(f"INSERT INTO {tally} VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", (*key, added, *said))
+
+
+def _add_unit(block: Block, unit: int, counts: Histogram) -> None:
+    if not counts:
+        return
+    known = block.setdefault(unit, {})
+    add(known, counts)
+    block[unit] = known = _left(known)
+    if not known:
+        del block[unit]
+
+
+def _left(counts: Histogram) -> Histogram:
+    """Return the counts without what there is no more of."""
+    return {code: count for code, count in counts.items() if count} if 0 in counts.values() else counts

@@ -30,11 +30,12 @@ class World:
             if state.kind == "run" and state.erased_position is None:
                 self.steps[state.id] = steps_of(streams[state.id])
 
-    def mine(self, kind, whose, period, *, shown=True):
+    def mine(self, kind, whose, period):
+        """Those that can be seen."""
         for state in self.states:
-            if state.kind == kind and (not shown or (state.deleted_us is None and state.erased_position is None)):
-                if within(state.created_us, period) and is_of(state, whose):
-                    yield state
+            shown = state.kind == kind and state.deleted_us is None and state.erased_position is None
+            if shown and within(state.created_us, period) and is_of(state, whose):
+                yield state
 
 
 def steps_of(events):
@@ -104,7 +105,7 @@ def check_figures(told, world, kind, asked, size):
         assert found.count == len(values)
         for name, percent in (("p50", 50), ("p90", 90), ("p95", 95), ("p99", 99), ("max", 100)):
             assert is_near(getattr(found, name), nearest(values, percent)), (name, found, sorted(values))
-    assert sum(count for _, count in told.duration_classes) == len(durations(mine))
+    assert sum(each.count for each in told.took) == len(durations(mine))
     check_buckets(told, world, kind, asked, size, mine)
     check_agents(told, asked, kind, mine)
 

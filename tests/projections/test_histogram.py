@@ -1,5 +1,6 @@
 """Classes are at most two percent wide, hold what they say, and percentiles are one percent exact."""
 
+import itertools
 import random
 
 import pytest
@@ -25,7 +26,7 @@ def test_every_value_is_in_its_class_and_the_middle_is_near():
 
 def test_classes_follow_each_other_without_a_gap():
     filled = [number for number in range(CLASSES) if bounds(number)[0] <= bounds(number)[1]]
-    for before, after in zip(filled, filled[1:], strict=False):
+    for before, after in itertools.pairwise(filled):
         assert bounds(before)[1] + 1 == bounds(after)[0]
     assert bounds(filled[-1])[1] == 2**63 - 1
 

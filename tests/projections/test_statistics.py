@@ -146,8 +146,8 @@ async def test_no_name_of_what_was_erased_is_left_in_the_sums(tmp_path, path):
         told = await from_views(ledger, path, Asked())
         await engine.close()
     assert (told.runs.total, told.runs.agents, told.models, told.tokens.steps) == (0, [], [], 0)
-    assert ask(path, "SELECT * FROM runs_tally UNION ALL SELECT *, 0, 0, 0, 0, 0 FROM runs_notes") == []
-    assert ask(path, "SELECT * FROM steps_tokens") == []
+    for table in ("runs_tally", "runs_notes", "steps_tokens"):
+        assert ask(path, f"SELECT * FROM {table}") == []
 
 
 async def test_too_many_hours_are_refused_with_what_to_do(tmp_path, path):
