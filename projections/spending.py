@@ -26,6 +26,8 @@ Spent = dict[tuple[int, str], Counter[str]]
 """``COUNTS`` and ``TOLD_RUNS`` by the first hour of a day (or hour) and model; "" where the model is not known."""
 TOLD_RUNS: Final = "told_runs"
 """Runs of which tokens count that were told of the whole run."""
+STEPS_FIRST: Final = 4
+"""How many times more runs than steps are worth to look for the run of each step, which stand in no order."""
 _SUMS: Final = ", ".join(f"sum({name})" for name in COUNTS)
 _OF_STEPS: Final = ", ".join(
     ["count(*)", "sum(steps.status = 'failed')", *(f"ifnull(sum(steps.{name}), 0)" for name in TOKENS)]
@@ -82,9 +84,10 @@ async def _add_steps(
     within = "steps.began_us >= :since AND steps.began_us < :until"
     source = "steps"
     if whose.named:
+        most = STEPS_FIRST * steps
         text = f"SELECT count(*) FROM (SELECT 1 FROM runs WHERE {whose.condition()} LIMIT :most)"
-        runs = (await reader.read(text, {**whose.named, "most": steps}))[0][0]
-        first, then = ("runs", "steps") if runs < steps else ("steps", "runs")  # whichever is fewer
+        runs = (await reader.read(text, {**whose.named, "most": most}))[0][0]
+        first, then = ("runs", "steps") if runs < most else ("steps", "runs")
         source = f"{first} CROSS JOIN {then} ON steps.run_id = runs.id"  # which keeps this order
         within += f" AND {whose.condition('runs.')}"
     unit = _floor("steps.began_us", units * HOUR_US)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 LEVELS: Final = " ▁▂▃▄▅▆▇█"
@@ -24,10 +25,10 @@ def bar(whole: int, part: int, most: int, width: int) -> str:
     Neither is left out where it is above 0.
     """
     length = _cells(whole, most, width)
-    light = min(length, _cells(part, most, width))
-    dark = max(length - light, 1 if whole > part else 0)
+    least = int(whole > part)
+    light = min(max(length - least, int(part > 0)), _cells(part, most, width))
     full, pale = ("█", "░") if _can_show("█░") else ("#", ".")
-    return full * min(dark, width - (1 if light else 0)) + pale * light
+    return full * max(length - light, least) + pale * light
 
 
 def _cells(count: int, most: int, width: int) -> int:
@@ -54,9 +55,12 @@ def _can_show(text: str) -> bool:
 
 
 def time_text(time_ns: int | None) -> str:
-    """Return a stretch of time in three digits and a unit; a dash for none."""
+    """Return a stretch of time in three digits and a unit, from a minute on in two units; a dash for none."""
     if time_ns is None:
         return "–"
+    for (name, unit), (lesser, part) in pairwise(_UNITS[:4]):
+        if time_ns >= unit:
+            return f"{time_ns // unit:,} {name} {time_ns % unit // part:02} {lesser}"
     for name, unit in _UNITS:
         if time_ns >= unit:
             value = time_ns / unit

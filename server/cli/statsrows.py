@@ -38,7 +38,7 @@ def _figures(kind: str, bucket: str, figures: Figures) -> Iterator[Row]:
             measure = f"{time.removesuffix('_ns')}_count" if name == "count" else f"{time.removesuffix('ns')}{name}_ns"
             yield kind, "all", "", measure, value
     for there in figures.buckets:
-        yield kind, bucket, there.start, "created", there.created
+        yield kind, bucket, there.start, "count", there.created
         yield from ((kind, bucket, there.start, status, count) for status, count in there.statuses.items())
         for name in ("duration_p50_ns", "duration_p95_ns", "total_tokens"):
             yield kind, bucket, there.start, name, getattr(there, name)
