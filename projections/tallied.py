@@ -34,6 +34,8 @@ from projections.tally import (
 
 AT_ONCE_SIZE: Final = 50_000
 """Bytes of sums up to which they are added up on the event loop, about 5 ms; more are left to a thread."""
+AT_ONCE: Final = 2_000
+"""Rows up to which they are counted there, likewise."""
 Take = Callable[..., None]
 """Takes the first hour of what a histogram is of, the histogram, and how many times (1 or -1) it counts."""
 _NOTED: Final = -1
@@ -125,8 +127,11 @@ class _Reading:
         """Take what only the rows themselves tell."""
         where = f"created_us >= :since AND created_us < :until AND {SHOWN} AND {self._whose.condition()}"
         bound = {"since": piece.since_us, "until": piece.until_us, **self._whose.named}
-        for created_us, *row in await self._reader.read(f"SELECT {_ROW} FROM {self._table} WHERE {where}", bound):
-            take(created_us // HOUR_US, dict.fromkeys(codes_of(created_us, *row), 1))
+        rows = await self._reader.read(f"SELECT {_ROW} FROM {self._table} WHERE {where}", bound)
+        if len(rows) > AT_ONCE:
+            await asyncio.to_thread(_take_all, rows, take)
+        else:
+            _take_all(rows, take)
 
     async def _sums(self) -> list[Any]:
         """Return rows of sums, and the notes that they have not taken in: of one moment, as one query reads them."""
@@ -172,6 +177,11 @@ class _Reading:
                 piece.covers(hour) for piece in self._kept
             ):
                 take(hour, dict.fromkeys(codes, 1), count)
+
+
+def _take_all(rows: Sequence[Any], take: Take) -> None:
+    for created_us, *row in rows:
+        take(created_us // HOUR_US, dict.fromkeys(codes_of(created_us, *row), 1))
 
 
 def _owner(whose: Whose, bound: dict[str, Any]) -> str:
