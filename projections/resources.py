@@ -102,7 +102,7 @@ class ResourceProjection:
             stream = event.stream
             known = memory.get(stream)
             if known is not None and stream not in before and stream not in created and event.type not in QUIET:
-                before[stream] = note(known, -1)
+                before[stream] = note(known)
             state = evolve(known, event, fact_of(event))
             if state is None:
                 continue
@@ -114,9 +114,9 @@ class ResourceProjection:
                 changed[stream] = state
         self._write(db, table, created, changed)
         _note(db, table, [state for id, state in noted.items() if id not in created and id not in changed])
-        after = (note(state) for states in (created, changed) for state in states.values())
-        counted = [each for notes in (before.values(), after) for each in notes if each is not None]
-        tally.write(db, table, counted, memory, at_once=any(event.type in ERASURES for event in events))
+        after = {id: note(state) for states in (created, changed) for id, state in states.items()}
+        at_once = any(event.type in ERASURES for event in events)
+        tally.write(db, table, tally.changes(before, after), memory, at_once=at_once)
         memory.trim(STATES_MAX)
         return [*created, *changed]
 

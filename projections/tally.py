@@ -12,7 +12,7 @@ parts add up, so that they may be spread over several tables, where notes may be
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -45,13 +45,10 @@ Histogram = dict[int, int]
 """How many there are of each code."""
 Block = dict[int, Histogram]
 """Histograms of the hours or days of a block."""
-
-
 FEW: Final = 15
 """Codes that are counted faster one by one."""
 Note = tuple[int, str, str, str, int, tuple[int, ...]]
 """What a resource counts for: the hour of its creation since 1970, its agent, user and project, 1 or -1, its codes."""
-
 
 ALL, PROJECT, OWN, AGENT, HOURS = range(5)
 """The families of sums: by days everybody's, those of a project, of an owner in a project, of an agent of such; and
@@ -76,13 +73,13 @@ block_of = msgspec.msgpack.Decoder(dict[int, dict[int, int]]).decode
 whole_of = msgspec.msgpack.Decoder(dict[int, int]).decode
 
 
-def note(state: State, count: int = 1) -> Note | None:
-    """Return what a resource counts for, or (-1) is to be taken off again; None where it cannot be seen."""
+def note(state: State) -> Note | None:
+    """Return what a resource counts for; None where it cannot be seen."""
     if state.deleted_us is not None or state.erased_position is not None:
         return None
     created_us = state.created_us
     codes = codes_of(created_us, state.status, state.stop_reason, state.duration_ns, state.running_us, state.ttft_ns)
-    return created_us // HOUR_US, state.agent_id or "", state.user_id, state.project_id or "", count, codes
+    return created_us // HOUR_US, state.agent_id or "", state.user_id, state.project_id or "", 1, codes
 
 
 def codes_of(
@@ -107,7 +104,7 @@ def codes_of(
 
 
 def create(db: Any, table: str) -> None:
-    """Create both parts, with the index that finds sums again and the one that ranks agents by them."""
+    """Create both parts, with the index that finds sums again."""
     tally, notes = (part_of(table, part) for part in PARTS)
     db.execute(f"CREATE TABLE {tally} ({_COLUMNS}, UNIQUE (family, agent_id, user_id, project_id, block)) STRICT")
     db.execute(f"CREATE TABLE {notes} (size INTEGER NOT NULL, said TEXT NOT NULL) STRICT")
@@ -118,6 +115,16 @@ def index(db: Any, table: str, name: str) -> None:
     settle(db, table)
     ranks = "(block, agent_id, user_id, project_id, total) WHERE agent_id <> ''"
     db.execute(f"CREATE INDEX {name} ON {part_of(table, TALLY)} {ranks}")
+
+
+def changes(before: Mapping[str, Note | None], after: Mapping[str, Note | None]) -> list[Note]:
+    """Return what is to be taken off and added, by what resources counted for; ``before``: those that there were."""
+    found = [each for id, each in after.items() if each is not None and before.get(id) != each]
+    for id, each in before.items():
+        if each is not None and after.get(id) != each:
+            hour, agent, user, project, _, codes = each
+            found.append((hour, agent, user, project, -1, codes))
+    return found
 
 
 def write(db: Any, table: str, changes: Sequence[Note], memory: Memory, *, at_once: bool) -> None:
