@@ -1,8 +1,9 @@
 """Histograms that add up: counts of values in classes that grow with the value, so that percentiles are 1 % exact.
 
-The classes are those of HdrHistogram (Gil Tene), of the family of DDSketch (Masson, Rim and Lee, VLDB 2019): each power
-of two is cut into 50 equal parts. A class is thus at most 2 % wide, and its middle at most 1 % from any value in it.
-They are integers all through, so that every machine agrees, and what was counted can be taken off again.
+The classes are those of HdrHistogram (Gil Tene); DDSketch (Masson, Rim and Lee, VLDB 2019) is of the same family. Each
+power of two is cut into 64 equal parts, and values below 128 are classes of their own: the middle of a class is at most
+1/128 from any value in it. Classes are integers all through, so that every machine agrees, and what was counted can be
+taken off again.
 """
 
 from __future__ import annotations
@@ -10,32 +11,29 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-PARTS: Final = 50
+PARTS: Final = 64
 """Classes to each power of two."""
+BITS: Final = 7
+"""Bits of the values that are their own class."""
 ERROR: Final = 0.01
 """How far a percentile may be from the value it stands for, as a share of it."""
-CLASSES: Final = 1 + PARTS * 63
-"""Of zero, and of all 63-bit numbers above it."""
+CLASSES: Final = PARTS * (63 - BITS + 2)
+"""Of all numbers of up to 63 bits."""
 
 
 def class_of(value: int) -> int:
     """Return the class of a value from 0 to 2**63 - 1; one below 0 counts as 0."""
-    if value <= 0:
-        return 0
-    bits = value.bit_length() - 1
-    return (bits - 1) * PARTS + (value * PARTS >> bits) + 1
+    shift = value.bit_length() - BITS
+    if shift <= 0:
+        return max(value, 0)
+    return shift * PARTS + (value >> shift) if value > 0 else 0
 
 
 def bounds(number: int) -> tuple[int, int]:
     """Return the least and the greatest value of a class."""
-    if number == 0:
-        return 0, 0
-    bits, part = divmod(number - 1, PARTS)
-    return _least(bits, part), _least(bits, part + 1) - 1
-
-
-def _least(bits: int, part: int) -> int:
-    return -(-((PARTS + part) << bits) // PARTS)
+    shift = max(number // PARTS - 1, 0)
+    least = (number - shift * PARTS) << shift
+    return least, least + (1 << shift) - 1
 
 
 def middle(number: int) -> int:
@@ -46,12 +44,12 @@ def middle(number: int) -> int:
 def percentiles(counts: Mapping[int, int], wanted: tuple[int, ...]) -> Iterator[int | None]:
     """Yield the percentiles, each the least value that so many percent of all do not exceed; None where there is none.
 
-    ``counts``: how many values each class has. 100 is the maximum.
+    ``counts``: how many values each class has; ``wanted``: ascending. 100 is the maximum.
     """
     total = sum(counts.values())
     classes = sorted(counts.items())
     place, reached = 0, classes[0][1] if classes else 0
-    for percent in sorted(wanted):
+    for percent in wanted:
         rank = max(1, -(-total * percent // 100))
         while reached < rank and place + 1 < len(classes):
             place += 1
