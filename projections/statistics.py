@@ -256,8 +256,8 @@ def _agent(kind: str, name: str, counts: Histogram) -> Agent:
 def _spread(counts: Mapping[int, int]) -> list[Took]:
     """Return counts by limits, from the first to the last that holds any."""
     found: Counter[int] = Counter()
-    for number, count in counts.items():
-        found[bisect(LIMITS_NS[:-1], classes.middle(number))] += count
+    for number, count in counts.items():  # by the end of a class: round times stand at the limits themselves
+        found[bisect(LIMITS_NS[:-1], classes.bounds(number)[1])] += count
     if not found:
         return []
     return [Took(LIMITS_NS[place], found[place]) for place in range(min(found), max(found) + 1)]

@@ -11,7 +11,7 @@ from rich.table import Table
 from ledger.times import from_text
 from ledger.transitions import STOP_REASONS, statuses
 from projections.period import BucketSize, next_start
-from projections.statistics import KINDS, Bucket, Figures, Model, Statistics
+from projections.statistics import KINDS, LIMITS_NS, Bucket, Figures, Model, Statistics
 from projections.stats import Counts, Stats
 from projections.tally import HOUR_US
 from server.cli.charts import bar, limit_text, sparkline, time_text
@@ -181,14 +181,22 @@ def _durations(console: Console, kind: str, figures: Figures) -> Table:
     most = max((each.count for each in figures.took), default=0)
     width = _bar_width(console, 36)
     for each in figures.took:
-        rows.add_row(f"less than {limit_text(each.below_ns)}", bar(each.count, 0, most, width), f"{each.count:,}")
+        rows.add_row(_limits(each.below_ns), bar(each.count, 0, most, width), f"{each.count:,}")
     return rows
 
 
+def _limits(below_ns: int) -> str:
+    place = LIMITS_NS.index(below_ns)
+    if place == 0:
+        return f"under {limit_text(below_ns)}"
+    least = limit_text(LIMITS_NS[place - 1])
+    return f"{least} – {limit_text(below_ns)}" if place < len(LIMITS_NS) - 1 else f"{least} and more"
+
+
 def _agents(kind: str, figures: Figures) -> Table:
-    rows = _numbers(f"agent ({kind})", "total", "ended", "failed", "rate", "p95")
+    rows = _numbers(f"agent ({kind})", "total", "failed", "rate", "p95")
     for agent in figures.agents:
-        numbers = (f"{agent.total:,}", f"{agent.ended:,}", f"{agent.failed:,}", _share(agent.failure_rate))
+        numbers = (f"{agent.total:,}", f"{agent.failed:,}", _share(agent.failure_rate))
         rows.add_row(clean(agent.agent_id), *numbers, time_text(agent.duration_p95_ns))
     return rows
 
