@@ -299,7 +299,7 @@ def admit(
     if info.kind == "access":
         return
     if type in CALLBACK_TYPES:
-        _admit_callback(state, stream, type)
+        _admit_callback(state, stream, type, fact)
         return
     if info.verb == "created":
         _admit_creation(state, stream, info.kind, fact)
@@ -324,10 +324,15 @@ def _admit_creation(state: State | None, stream: str, kind: str, fact: Fact | No
         raise invalid("data.agent_id", "a run needs its agent")
 
 
-def _admit_callback(state: State | None, stream: str, type: str) -> None:
-    """Raise ``NothingOwed`` where a callback event cannot follow: only what is owed is delivered or abandoned."""
+def _admit_callback(state: State | None, stream: str, type: str, fact: Fact | None) -> None:
+    """Raise ``NothingOwed`` where a callback event cannot follow: only what is owed is delivered or abandoned.
+
+    Where its data was erased, so was that of the creation, which alone tells whether there was a callback.
+    """
     if state is None:
         raise NotFound(what=stream.partition("-")[0], id=stream)
+    if fact is None:
+        return
     debt = state.debt
     if debt is None:
         raise NothingOwed(id=stream, reason="it has no callback that its end owes")

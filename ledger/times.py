@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from datetime import UTC, date, datetime, timedelta
 
-from ledger.errors import invalid
+from ledger.errors import InvalidInput, invalid
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _START = date(1970, 1, 1)
@@ -41,16 +41,19 @@ def _date(day: int) -> str:
 
 def from_text(text: str, where: str = "time") -> int:
     """Return an ISO 8601 time as microseconds; a time without a zone is UTC. Raises ``InvalidInput``."""
-    fault = invalid(where, f"'{text[:80]}' is not a time", TIME_FORM)
     if not _FORM.fullmatch(text):
-        raise fault
+        raise _fault(text, where)
     try:
         moment = datetime.fromisoformat(text.upper().replace(",", "."))
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
         return (moment - _EPOCH) // _MICROSECOND
     except (ValueError, OverflowError) as error:
-        raise fault from error
+        raise _fault(text, where) from error
+
+
+def _fault(text: str, where: str) -> InvalidInput:
+    return invalid(where, f"'{text[:80]}' is not a time", TIME_FORM)
 
 
 def check_range(time_us: int, where: str) -> int:

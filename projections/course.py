@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -23,12 +24,14 @@ class Mention(msgspec.Struct):
     """Where and when the log first named a step; ``after_us``: the latest that it can have waited for by then.
 
     ``ended_at_once``: whether the first event of the step was its end, so that nothing was recorded of its beginning.
+    ``ended_position``: of the event that ended the step.
     """
 
     position: int
     time_us: int
     after_us: int | None
     ended_at_once: bool = False
+    ended_position: int | None = None
 
 
 class Course:
@@ -62,7 +65,7 @@ class Course:
         was_open = known_before is None or known_before.ended_us is None
         step = self.steps[fact.id] = steps.evolve(known_before, event, fact)
         if was_open and step.ended_us is not None:
-            mention.ended_at_once = known_before is None
+            mention.ended_at_once, mention.ended_position = known_before is None, event.position
             self._pass(step.ended_us)
 
     def _message(self, event: Recorded, raw: bytes) -> None:
@@ -80,3 +83,11 @@ class Course:
 
     def _pass(self, time_us: int) -> None:
         self._latest_us = time_us if self._latest_us is None else max(self._latest_us, time_us)
+
+
+def course_of(events: Iterable[Recorded]) -> Course:
+    """Return the course of a run from its events, all of them or the first so many."""
+    course = Course()
+    for event in events:
+        course.take(event)
+    return course

@@ -22,6 +22,7 @@ from ledger.ledger import Ledger
 from projections import scrub
 from projections.batches import BATCHES
 from projections.callbacks import CALLBACKS
+from projections.failures import FAILURES
 from projections.file import NO_CHECKPOINT, checkpoints, drop, move, open_or_replace, replace
 from projections.jobs import JOBS
 from projections.messages import MESSAGES
@@ -29,9 +30,10 @@ from projections.projection import Projection
 from projections.rebuild import BATCH, GROWTH_INTERVAL_S, Progress, Rebuild
 from projections.runs import RUNS
 from projections.steps import STEPS
+from projections.texts import TEXTS
 from projections.tools import TOOLS
 
-PROJECTIONS: tuple[Projection, ...] = (JOBS, RUNS, BATCHES, STEPS, MESSAGES, TOOLS, CALLBACKS)
+PROJECTIONS: tuple[Projection, ...] = (JOBS, RUNS, BATCHES, STEPS, MESSAGES, TOOLS, CALLBACKS, FAILURES, TEXTS)
 REBUILD_WHEN_BEHIND = 50_000
 """Events missing from an empty view from which on a rebuild (indexes made at the end) is faster than catching up."""
 RETRY_S = 1.0

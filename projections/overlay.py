@@ -25,6 +25,8 @@ BATCH: Final = 10_000
 """Events that are folded at once."""
 BATCH_SIZE: Final = 32 * 2**20
 """Bytes of their data: the creation of a job may bring 1 MiB of metadata."""
+HERE: Final = "here"
+"""What makes the names of indexes unique."""
 CACHE_SIZE: Final = 64 * 2**20
 """Bytes of the own database that stay in memory, some 100,000 callbacks."""
 
@@ -67,7 +69,8 @@ def _attach(db: Any, views: Path) -> bool:
 class Overlay:
     """A database with what the views do not have, and the views beside it. ``db`` may take tables of the question.
 
-    ``reader`` is for questions that are put to the views of a server, too: their SQL is the same.
+    ``reader`` is for questions that are put to the views of a server, too: their SQL is the same. What lists as of a
+    point need of rows (``resources.NEWEST``) is not kept here.
     """
 
     def __init__(self, db: Any, store: Store, *, is_there: bool) -> None:
@@ -80,7 +83,8 @@ class Overlay:
         """Fold what the views of these projections do not have; return what reads their tables by their own names."""
         for projection in projections:
             await self.fold(projection)
-            projection.index(self.db, projection.name, "here")
+            if not self._behind[projection.name]:
+                projection.index(self.db, projection.name, HERE)
         for projection in projections:
             for part in projection.parts:
                 if part in projection.sums:
@@ -95,11 +99,13 @@ class Overlay:
         is_behind = self._behind[name] = position > 0
         self.db.execute(f"CREATE TABLE touched_{name} (id TEXT PRIMARY KEY) STRICT, WITHOUT ROWID")
         projection.create(self.db, name)
+        if is_behind:  # what is taken over may be erased, which a fold of the whole log does not have to look for
+            projection.index(self.db, name, HERE)
         memory = projection.fresh()
         while batch := await self.store.scan(position, BATCH, projection.types, BATCH_SIZE):
             if is_behind:
                 self._take_over(projection, batch)
-            births = await self.store.births(projection.needed(batch, memory))
+            births = None if is_behind else await self.store.births(projection.needed(batch, memory))
             projection.apply(self.db, name, batch, memory, births)
             position = batch[-1].position
         return self._source(projection)
@@ -157,7 +163,7 @@ class _Reader:
         self._db = db
         self._places = places
 
-    async def read(self, text: str, parameters: dict[str, Any]) -> list[Any]:
+    async def read(self, text: str, parameters: dict[str, Any], *, is_long: bool = False) -> list[Any]:
         rows: list[Any] = self._db.execute(text, parameters).fetchall()
         return rows
 

@@ -38,8 +38,13 @@ class Period(NamedTuple):
 
 
 def period(since_us: int | None, until_us: int | None) -> Period:
-    """Return the period between two times, each of which may be open."""
+    """Return the period between two times, each of which may be open; that of the end is not in it."""
     return Period(-_FAR_US if since_us is None else since_us, _FAR_US if until_us is None else until_us)
+
+
+def up_to(since_us: int | None, until_us: int | None) -> Period:
+    """Return the period between two times, both of which are in it, as ``since`` and ``until`` mean everywhere."""
+    return period(since_us, None if until_us is None else until_us + 1)
 
 
 class Piece(NamedTuple):

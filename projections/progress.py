@@ -13,14 +13,11 @@ import msgspec
 
 from ledger.transitions import statuses
 from projections.history import AsOf, existed, status_at
-from projections.query import IN_MAX, Where
+from projections.query import IN_MAX, OF_BATCH, Where
 from projections.views import Views
 
-MEMBERS = (
-    "runs JOIN batches ON batches.id = runs.batch_id AND runs.user_id = batches.user_id "
-    "AND runs.project_id IS batches.project_id"
-)
-"""The runs of batches: a run may name any batch, but only those of its owner count."""
+MEMBERS = f"runs JOIN batches ON {OF_BATCH}"
+"""The runs of batches."""
 STATUSES = statuses("run")
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode

@@ -11,7 +11,7 @@ import msgspec
 from ledger import upcast
 from ledger.events import Recorded, Step
 from ledger.state import State
-from ledger.transitions import ACTIVE
+from ledger.transitions import ACTIVE, TERMINAL, statuses
 from projections.history import AsOf
 from projections.tools import called_by
 
@@ -19,8 +19,16 @@ IN_MAX: Final = 500
 """Parameters of one IN list; SQLite compiles a list this long in well under a millisecond."""
 EQUAL: Final = ("user_id", "project_id", "background", "conversation_id", "base_template_id", "id")
 """Columns that filters name by one value, which never changes in a life."""
+OPEN: Final = tuple(status for status in statuses("job") if status not in TERMINAL)
+"""The statuses of what has begun and not ended."""
 _OPERATORS: Final = {"eq": "=", "gt": ">", "lt": "<", "gte": ">=", "lte": "<="}
 _COMPARE: Final = {"eq": operator.eq, "gt": operator.gt, "lt": operator.lt, "gte": operator.ge, "lte": operator.le}
+
+
+OF_BATCH: Final = (
+    "batches.id = runs.batch_id AND runs.user_id = batches.user_id AND runs.project_id IS batches.project_id"
+)
+"""The condition on runs of batches: a run may name any batch, but only those of its owner count."""
 
 
 class Cursor(NamedTuple):
@@ -31,7 +39,10 @@ class Cursor(NamedTuple):
 
 
 class Filters(msgspec.Struct, frozen=True, kw_only=True):
-    """Which rows a list shows. None: not asked. Times are microseconds; durations nanoseconds."""
+    """Which rows a list shows. None: not asked. Times are microseconds; durations nanoseconds.
+
+    ``stuck_for_us``: only what has not ended and has shown no sign of life for so long.
+    """
 
     user_id: str | None = None
     project_id: str | None = None
@@ -52,6 +63,7 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
     duration_percentile: int | None = None
     step_count: tuple[str, int] | None = None
     tools: tuple[str, ...] | None = None
+    stuck_for_us: int | None = None
 
     @property
     def looks_within(self) -> bool:
@@ -60,7 +72,10 @@ class Filters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """One page of a list. ``after`` and ``before`` are cursors in the asked order; ``limit`` rows at most."""
+    """One page of a list. ``after`` and ``before`` are cursors in the asked order; ``limit`` rows at most.
+
+    ``now_us``: what the clock says, for filters that depend on it.
+    """
 
     table: str
     filters: Filters = Filters()
@@ -70,6 +85,7 @@ class Query(msgspec.Struct, frozen=True, kw_only=True):
     before: str | None = None
     limit: int = 100
     as_of: AsOf | None = None
+    now_us: int = 0
 
     @property
     def sort(self) -> str:
@@ -185,10 +201,11 @@ def within_matches(filters: Filters, events: Iterable[Recorded]) -> bool:
 
 
 def wanted_statuses(filters: Filters) -> tuple[str, ...] | None:
-    """Return the statuses that a list shows, None for all: those named, and with ``active`` only active ones."""
+    """Return the statuses that a list shows, None for all: those named, of them the active or open ones if asked."""
     chosen = filters.statuses
-    if filters.active:
-        chosen = ACTIVE if chosen is None else tuple(status for status in chosen if status in ACTIVE)
+    for is_asked, known in ((filters.active, ACTIVE), (filters.stuck_for_us is not None, OPEN)):
+        if is_asked:
+            chosen = known if chosen is None else tuple(status for status in chosen if status in known)
     return chosen
 
 
@@ -214,13 +231,35 @@ def conditions(query: Query) -> Where:
     """Return all conditions of a list as of now, cursors apart."""
     where = fixed(query.filters)
     where.add("deleted_us IS NULL AND erased_position IS NULL")
-    statuses = wanted_statuses(query.filters)
-    if statuses is not None:
-        where.one_of("status", statuses, "status")
-    for part in (moving(query.filters), within(query.filters)):
+    wanted = wanted_statuses(query.filters)
+    if wanted is not None:
+        where.one_of("status", wanted, "status")
+    for part in (moving(query.filters), within(query.filters), silent(query)):
         where.conditions += part.conditions
         where.parameters.update(part.parameters)
     return where
+
+
+def silent(query: Query) -> Where:
+    """Return the conditions on what has shown no sign of life for as long as is asked.
+
+    Steps and messages are signs of life of their run, and its runs' signs are those of a batch (``last_sign_us``).
+    """
+    where = Where()
+    if query.filters.stuck_for_us is not None:
+        since_us = query.now_us - query.filters.stuck_for_us
+        where.add("effective_us <= :silent_since", silent_since=since_us)
+        if query.table == "batches":  # by itself, the first condition leaves out most
+            where.add(f"{last_sign_us(query.table)} <= :silent_since")
+    return where
+
+
+def last_sign_us(table: str) -> str:
+    """Return the expression of when a row last showed a sign of life."""
+    if table != "batches":
+        return "effective_us"
+    of_runs = f"SELECT max(runs.effective_us) FROM runs WHERE {OF_BATCH} AND runs.deleted_us IS NULL"
+    return f"max(batches.effective_us, ifnull(({of_runs}), batches.effective_us))"
 
 
 def bounds(query: Query, where: Where, after: Cursor | None, before: Cursor | None) -> None:

@@ -16,8 +16,8 @@ class Place(NamedTuple):
 class Reader(Protocol):
     """Reads views: those of a server (``Views``), or as they stand at the end of the log (``Overlay.reader``)."""
 
-    async def read(self, text: str, parameters: dict[str, Any]) -> list[Any]:
-        """Return the rows that a query finds."""
+    async def read(self, text: str, parameters: dict[str, Any], *, is_long: bool = False) -> list[Any]:
+        """Return the rows that a query finds. ``is_long``: it may work long where it cannot be broken off."""
 
     def places(self, name: str) -> Sequence[Place]:
         """Return where the rows of a view are, for what must name its table, as full-text search must."""

@@ -55,6 +55,9 @@ def _rewrite(db: Any) -> None:
     )
     for (name,) in left.fetchall():  # of a rebuild that was killed
         db.execute(f"DROP TABLE {name}")
+    indexes = db.execute("SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'virtual'")
+    for (name,) in indexes.fetchall():  # full-text indexes keep the words of what was deleted until they are merged
+        db.execute(f"INSERT INTO {name} ({name}) VALUES ('optimize')")
     pages, page_size = (db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "page_size"))
     try:
         db.execute(f"PRAGMA temp_store = {'MEMORY' if pages * page_size <= MEMORY_SIZE_MAX else 'FILE'}")

@@ -15,7 +15,7 @@ class Call(msgspec.Struct, kw_only=True):
     """One call of a tool. Times are microseconds; ``start_us`` of a return that nobody asked for is its own.
 
     ``number``: how many calls of the run had its ``call_id`` before: ids are the model's, and models repeat themselves.
-    ``position``: of the log, of the message that made it known.
+    ``position``: of the log, of the message that made it known; ``arguments``: JSON text, as the model wrote it.
     """
 
     position: int
@@ -26,7 +26,9 @@ class Call(msgspec.Struct, kw_only=True):
     start_us: int
     end_us: int | None = None
     succeeded: bool | None = None
+    arguments: str = ""
     answer: str = ""
+    return_position: int | None = None
     call_message_id: str | None = None
     return_message_id: str | None = None
 
@@ -49,7 +51,7 @@ class Calls:
         """Take in a message: what it calls, what it returns."""
         for called in messages.calls_of(message):
             self._call(message, called, position, time_us)
-        for returned in _returns_of(message):
+        for returned in returns_of(message):
             self._return(message, returned, position, time_us)
 
     def _call(
@@ -58,8 +60,10 @@ class Calls:
         whole = self._parts.get((message.id, called.tool_call_id))
         if whole is not None and (called.name is None or whole.name is None):
             whole.name = whole.name or called.name  # a stream records a call part by part, and names it once
+            whole.arguments += called.arguments or ""
             return
         call = self._add(message, called.tool_call_id, called.name, position, time_us)
+        call.arguments = called.arguments or ""
         call.call_message_id = message.id
         self._parts[message.id, call.call_id] = self._parts[message.id, None] = call
         if call.call_id is not None:
@@ -77,7 +81,8 @@ class Calls:
         call.end_us = time_us
         call.name = call.name or message.name
         call.succeeded = returned.status == "success"
-        call.answer = _text(returned)
+        call.answer = text_of(returned)
+        call.return_position = position
         call.return_message_id = message.id
 
     def _answered(self, call_id: str, step_id: str | None) -> Call | None:
@@ -108,7 +113,7 @@ def _keys(call_id: str, step_id: str | None) -> list[tuple[str, ...]]:
     return [(call_id,)] if step_id is None else [(call_id,), (call_id, step_id)]
 
 
-def _returns_of(message: LettaMessage) -> Iterable[ToolReturn]:
+def returns_of(message: LettaMessage) -> Iterable[ToolReturn]:
     """Return what tools gave back, each once; who runs tools itself may answer a request for approval with it."""
     if isinstance(message, ApprovalResponseMessage):
         return [each for each in message.approvals or () if isinstance(each, ToolReturn)]
@@ -121,7 +126,7 @@ def _returns_of(message: LettaMessage) -> Iterable[ToolReturn]:
     return [first, *many]
 
 
-def _text(returned: ToolReturn) -> str:
+def text_of(returned: ToolReturn) -> str:
     parts = returned.tool_return
     if isinstance(parts, str):
         return parts

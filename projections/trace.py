@@ -27,7 +27,8 @@ from ledger import events as facts
 from ledger import state
 from ledger.events import Recorded
 from projections import steps
-from projections.course import Course, Mention
+from projections.course import Course, Mention, course_of
+from projections.errors import error_of
 from projections.spans import (
     Attributes,
     Span,
@@ -61,9 +62,11 @@ def spans(events: Sequence[Recorded]) -> list[Span]:
     The root comes first, the rest by start and then by place in the log. A parent is always before its children, so
     that the first so many spans are a tree too. Without the run's creation there are none.
     """
-    course = Course()
-    for event in events:
-        course.take(event)
+    return spans_of(course_of(events))
+
+
+def spans_of(course: Course) -> list[Span]:
+    """Return the spans of one run from its course; see ``spans``."""
     if course.run is None:
         return []
     root = _root(course.run, list(course.steps.values()))
@@ -124,17 +127,17 @@ def _outcome(run: state.State, end_ns: int | None) -> tuple[str | None, Status, 
     """Return the error type, the status, and the exception that a producer recorded."""
     if run.status != "failed":
         return None, Status("OK" if run.status == "completed" else "UNSET"), []
-    told = (run.metadata or {}).get("error")  # usually an ErrorInfo, but metadata is anybody's
-    error = told if isinstance(told, dict) else {"message": told}
-    type, message, trace = (value if isinstance(value := error.get(name), str) else None for name in _ERROR)
+    error = error_of(run.metadata)
     events = []
-    if end_ns is not None and (type or message):
-        said = {"exception.type": type, "exception.message": message, "exception.stacktrace": trace}
+    if end_ns is not None and (error.type or error.message):
+        said = {
+            "exception.type": error.type,
+            "exception.message": error.message,
+            "exception.stacktrace": error.traceback,
+        }
         events.append(SpanEvent("exception", end_ns, known(said)))
-    return type or run.stop_reason or _OTHER_ERROR, failure(message or ""), events
+    return error.type or run.stop_reason or _OTHER_ERROR, failure(error.message or ""), events
 
-
-_ERROR: Final = ("type", "message", "traceback")
 
 # --- within the run ---------------------------------------------------------------------------------------------------
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from ledger.events import TokenUsage
+from projections import steps
 from projections.stepmetrics import within_64_bits
 from projections.views import Views
 
@@ -56,8 +57,11 @@ class RunMetrics(msgspec.Struct, frozen=True, kw_only=True):
 
 _COUNTED = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_input_tokens", "cache_write_tokens",
             "reasoning_tokens", "cached_tokens", "cache_read_tokens")  # fmt: skip
-SUMS = f"SELECT count(*), {', '.join(f'sum({name})' for name in _COUNTED)} FROM steps WHERE run_id = :id"
+_SUMS = ", ".join(("count(*)", *(f"sum({name})" for name in _COUNTED)))
+SUMS = f"SELECT {_SUMS} FROM steps WHERE run_id = :id"
 """Sums over all steps of the run ``:id``."""
+SUMS_OF = f"SELECT run_id, {_SUMS} FROM steps WHERE run_id IN (SELECT value FROM json_each(:ids)) GROUP BY run_id"
+"""The same of each of the runs ``:ids``, a JSON array, behind the run's id; of those without steps there is no row."""
 TOLD = "SELECT usage FROM runs WHERE id = :id"
 """What the producer told of the whole run ``:id``."""
 METRICS = (
@@ -102,6 +106,13 @@ def usage(sums: Sequence[Any], told: bytes | None) -> UsageStatistics:
         prompt_tokens_details=prompt if is_told else None,
         completion_tokens_details=None if reasoning is None else CompletionTokensDetails(reasoning_tokens=reasoning),
     )
+
+
+def folded(known: Iterable[steps.State], told: bytes | None) -> UsageStatistics:
+    """Return the usage of a run from its folded steps, and what the producer told of it whole."""
+    rows = list(known)
+    counts = ([count for step in rows if (count := getattr(step, name)) is not None] for name in _COUNTED)
+    return usage([len(rows), *(sum(each) if each else None for each in counts)], told)
 
 
 def _or(value: int | None, otherwise: int | None) -> int | None:

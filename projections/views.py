@@ -179,8 +179,13 @@ class Views:
         rows = await self.read(f"SELECT {', '.join(COLUMNS)} FROM {table} WHERE id = :id", {"id": id})
         return state_of(rows[0]) if rows else None
 
-    async def read(self, text: str, parameters: dict[str, Any]) -> list[Any]:
-        """Run a query: at once where it is short, else on a thread, at most ``DEADLINE_S``."""
+    async def read(self, text: str, parameters: dict[str, Any], *, is_long: bool = False) -> list[Any]:
+        """Run a query: at once where it is short, else on a thread, at most ``DEADLINE_S``.
+
+        ``is_long``: on the thread from the beginning, as full-text search looks at no clock between two finds.
+        """
+        if is_long:
+            return await self._read_slowly(text, parameters)
         self._looks, self._broken_off = 0, False
         try:
             return self._quick.execute(text, parameters).fetchall()  # type: ignore[no-any-return]
@@ -300,10 +305,22 @@ class _Patience:
             return []
         db.set_progress_handler(self.is_over, STEPS_MAX)
         try:
-            rows: list[Any] = db.execute(text, parameters).fetchall()
-            return rows
+            return _rows(db, text, parameters)
         finally:
             db.set_progress_handler(None, 0)
+
+
+def _rows(db: Any, text: str, parameters: dict[str, Any]) -> list[Any]:
+    rows: list[Any]
+    try:
+        rows = db.execute(text, parameters).fetchall()
+    except sqlite.OperationalError as error:
+        if not str(error).startswith("vtable constructor failed"):
+            raise
+        # A rebuild put another full-text index in its place. For tables SQLite sees that by itself, and here after one.
+        db.execute("SELECT name FROM projections").fetchall()
+        rows = db.execute(text, parameters).fetchall()
+    return rows
 
 
 _TABLES = {"job": "jobs", "run": "runs", "batch": "batches"}

@@ -38,13 +38,17 @@ from server.routes import (
     agents,
     batches,
     callbacks,
+    diff,
     docs,
     erasures,
+    failures,
     health,
     jobs,
     messages,
     proofs,
+    report,
     runs,
+    search,
     stats,
     steps,
     stream,
@@ -64,7 +68,8 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 log = structlog.get_logger("server")
 ROUTER = Router(
     routes_of(
-        *(jobs, runs, erasures, callbacks, messages, steps, usage, trace, stream, batches, agents, stats),
+        *(jobs, runs, erasures, callbacks, messages, steps, usage, trace, report, diff, stream),
+        *(batches, agents, failures, search, stats),
         *(log_routes, proofs, tokens, health, metrics_routes, docs),
     )
 )

@@ -13,8 +13,7 @@ from ledger.jsontext import INT_MAX
 from server import hub, sse, streaming
 from server.exchange import Exchange
 from server.hub import Feed
-from server.listing import LIMIT_DEFAULT, LIMIT_MAX
-from server.params import Params
+from server.params import LIMIT_DEFAULT, LIMIT_MAX, Params
 from server.streaming import is_all
 
 SCAN = 2000

@@ -21,11 +21,11 @@ from projections.query import Filters, Query
 from projections.transcript import Pages
 from projections.views import Page
 from server.exchange import JSON, Exchange
-from server.params import Params
+from server.params import LIMIT_DEFAULT, LIMIT_MAX, Params
 
-LIMIT_MAX = 1000
-LIMIT_DEFAULT = 100
 LIMIT_ACTIVE = 50
+STUCK_FOR_MAX_S = 100 * 365 * 86_400
+"""How long a silence can be asked for, a hundred years: the oldest histories that are imported are of 1996."""
 
 
 class Listing(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +56,7 @@ class Listing(msgspec.Struct, frozen=True, kw_only=True):
             after=_cursor(params, "after", kinds),
             before=_cursor(params, "before", kinds),
             limit=params.integer("limit", 1, LIMIT_MAX, LIMIT_ACTIVE if self.active else LIMIT_DEFAULT) or 1,
-            as_of=params.as_of(),
+            as_of=params.point("as_of"),
         )
 
 
@@ -79,11 +79,14 @@ async def _make(exchange: Exchange, listing: Listing) -> Made:
     wires = page.wires
     if query.table == "batches":
         wires = await with_progress(exchange.app.views, wires, query.as_of)
-    return Made(b"[" + b",".join(wires) + b"]", link, query.as_of is None)
+    return Made(b"[" + b",".join(wires) + b"]", link, query.as_of is None and query.filters.stuck_for_us is None)
 
 
 class Made(NamedTuple):
-    """The body of a list, its Link header, and whether it stays the same until the views change."""
+    """The body of a list, its Link header, and whether it stays the same until the views change.
+
+    What depends on the clock does not.
+    """
 
     body: bytes
     link: str | None
@@ -119,11 +122,18 @@ async def _query(exchange: Exchange, listing: Listing) -> Query:
         await check_as_of(exchange, query.as_of)
         if query.by_duration:
             raise BadRequest(reason="order_by=duration cannot be combined with as_of: durations were others then.")
-    bound, asked = exchange.caller.project_id, query.filters.project_id
+        if query.filters.stuck_for_us is not None:
+            raise BadRequest(reason="stuck_for cannot be combined with as_of: it is about what is silent now.")
+    return msgspec.structs.replace(query, filters=own(exchange, query.filters), now_us=exchange.app.ledger.clock())
+
+
+def own(exchange: Exchange, filters: Filters) -> Filters:
+    """Return filters limited to what the caller may see; raise ``NotFound`` where they ask for another project."""
+    bound, asked = exchange.caller.project_id, filters.project_id
     if bound is not None and asked not in (None, bound):
         raise NotFound(what="project", id=asked)
-    own = {"user_id": exchange.caller.owner_filter, "project_id": asked if bound is None else bound}
-    return msgspec.structs.replace(query, filters=msgspec.structs.replace(query.filters, **own))
+    project_id = asked if bound is None else bound
+    return msgspec.structs.replace(filters, user_id=exchange.caller.owner_filter, project_id=project_id)
 
 
 def _descending(params: Params, listing: Listing) -> bool:
@@ -189,7 +199,12 @@ def job_filters(params: Params) -> Filters:
         background=params.boolean("background"),
         created_after_us=params.time_us("created_after"),
         created_before_us=params.time_us("created_before"),
+        stuck_for_us=_stuck_for(params),
     )
+
+
+def _stuck_for(params: Params) -> int | None:
+    return params.duration_us("stuck_for", STUCK_FOR_MAX_S)
 
 
 def _source(params: Params) -> str | None:
@@ -225,6 +240,7 @@ def run_filters(params: Params) -> Filters:
         duration_percentile=params.integer("duration_percentile", 1, 100),
         step_count=_step_count(params),
         tools=params.many(("tools_used",)),
+        stuck_for_us=_stuck_for(params),
     )
 
 
@@ -246,4 +262,4 @@ def _duration(params: Params) -> tuple[str, int] | None:
 
 def batch_filters(params: Params) -> Filters:
     """Return the filters of ``GET /v1/messages/batches``."""
-    return Filters()
+    return Filters(stuck_for_us=_stuck_for(params))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol, TypeVar, get_args, get_origin
 
@@ -13,8 +15,11 @@ from projections.history import AsOf
 
 T = TypeVar("T")
 S = TypeVar("S", bound=msgspec.Struct)
+LIMIT_MAX, LIMIT_DEFAULT = 1000, 100
+"""Rows of one page, at most and unless said."""
 TEXT_SIZE_MAX = 256
 """Characters of one text parameter."""
+_NUMBER = re.compile(r"(?:[0-9]{1,20}(?:\.[0-9]{0,400})?|\.[0-9]{1,400})(?:[eE][+-]?[0-9]{1,4})?")
 
 
 class MultiMapping(Protocol):
@@ -52,6 +57,13 @@ class Params:
             return None
         return value
 
+    def required_text(self, name: str) -> str:
+        """Return a text of 1 to 256 characters that must be given."""
+        if name not in self._query:
+            self._known.add(name)
+            self.fault(name, "is missing", f"1 to {TEXT_SIZE_MAX} characters")
+        return self.text(name) or ""
+
     def integer(self, name: str, low: int, high: int, default: int | None = None) -> int | None:
         """Return an integer within bounds."""
         value = self._one(name)
@@ -62,6 +74,18 @@ class Params:
             return int(value)
         self.fault(name, f"'{value[:40]}' is not an integer from {low} to {high}", f"{low} to {high}")
         return default
+
+    def duration_us(self, name: str, high_s: int) -> int | None:
+        """Return a positive number of seconds as microseconds, rounded up."""
+        value = self._one(name)
+        if value is None:
+            return None
+        seconds = float(value) if _NUMBER.fullmatch(value) else 0.0
+        if 0 < seconds <= high_s:
+            return math.ceil(seconds * 1e6)
+        allowed = f"more than 0, at most {high_s}"
+        self.fault(name, f"'{value[:40]}' is not a number of seconds, {allowed}", allowed)
+        return None
 
     def required_integer(self, name: str, low: int, high: int) -> int:
         """Return an integer within bounds that must be given."""
@@ -113,21 +137,28 @@ class Params:
         value = self._one(name)
         return None if value is None else self._attempt(lambda: times.from_text(_zone(value), name))
 
-    def as_of(self) -> AsOf | None:
-        """Return the point in history that ``as_of`` names: a position or a time."""
-        value = self._one("as_of")
+    def point(self, name: str) -> AsOf | None:
+        """Return the point in history that a parameter names: a position or a time."""
+        value = self._one(name)
         if value is None:
             return None
         if value.isascii() and value.isdigit():
-            position = self.integer("as_of", 0, jsontext.INT_MAX)
+            position = self.integer(name, 0, jsontext.INT_MAX)
             return None if position is None else AsOf(position=position)
-        time_us = self.time_us("as_of")
+        time_us = self.time_us(name)
         return None if time_us is None else AsOf(time_us=time_us)
 
     def id(self, name: str, parse: Callable[[str], str]) -> str | None:
         """Return an id that ``parse`` accepts."""
         value = self._one(name)
         return None if value is None else self._attempt(lambda: parse(value))
+
+    def required_id(self, name: str, parse: Callable[[str], str]) -> str:
+        """Return an id that ``parse`` accepts and that must be given."""
+        if name not in self._query:
+            self._known.add(name)
+            self.fault(name, "is missing")
+        return self.id(name, parse) or ""
 
     def done(self) -> None:
         """Raise ``InvalidInput`` with all faults and every parameter that the route does not know."""

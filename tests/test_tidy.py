@@ -29,6 +29,9 @@ PURE = (
     *(f"ledger/{name}.py" for name in ("callbacks", "cloudevents", "merkle")),
     "ledger/formats/*.py",
     *(f"projections/{name}.py" for name in ("course", "forensics", "spans", "toolcalls", "trace")),
+    *(f"projections/{name}.py" for name in ("attempts", "durations", "errors", "excerpts", "faults", "gaps", "loops")),
+    *(f"projections/{name}.py" for name in ("report", "timeline", "verdict", "worked")),
+    *(f"projections/{name}.py" for name in ("alignment", "diff", "differences", "sides", "turns")),
 )
 IMPURE_IMPORTS = {
     *("asyncio", "threading", "concurrent", "multiprocessing", "subprocess", "signal", "selectors"),  # concurrency

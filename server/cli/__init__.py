@@ -8,7 +8,23 @@ import sys
 import click
 
 from ledger.errors import LedgerError
-from server.cli import callbacks, erasure, evidence, maintenance, reading, serving, stats, tokens, transfer
+from server.cli import (
+    callbacks,
+    diff,
+    erasure,
+    evidence,
+    failures,
+    maintenance,
+    reading,
+    replay,
+    report,
+    searching,
+    serving,
+    stats,
+    stuck,
+    tokens,
+    transfer,
+)
 from server.cli.options import clean
 
 EXAMPLES = """
@@ -17,7 +33,10 @@ Examples:
   jobledger serve                                   the server on ./ledger.db
   jobledger import jobs.swf.gz --format swf         a foreign history
   jobledger show job-…  |  log job-…  |  replay job-…
+  jobledger report run-…                            why did it end so?
+  jobledger failures                                what fails, how often, and since when
   jobledger stats --at 2026-11-22T03:00:00Z         how many there were of each status
+  jobledger search '"connection refused"' --what error
   jobledger verify                                  is the record whole and true?
 """
 
@@ -44,7 +63,10 @@ def cli() -> None:
     """Job Ledger: the history of jobs, runs and batches that can be believed."""
 
 
-ROOMS = (serving, transfer, reading, stats, maintenance, evidence, erasure, tokens, callbacks)
+ROOMS = (
+    *(serving, transfer, reading, replay, report, diff, failures, stuck, searching, stats),
+    *(maintenance, evidence, erasure, tokens, callbacks),
+)
 for command in (command for room in ROOMS for command in room.COMMANDS):
     cli.add_command(command)
 

@@ -1,18 +1,17 @@
-"""``jobledger log``, ``show`` and ``replay``: one history, from the file alone."""
+"""``jobledger log`` and ``show``: one history, from the file alone."""
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
 import click
 import msgspec
 
-from ledger import cloudevents, ids, upcast
+from ledger import cloudevents, ids
 from ledger.errors import NotFound
 from ledger.events import ERASURES, Recorded
-from ledger.state import State, evolve
+from ledger.state import State
 from ledger.times import to_text
 from projections import jobs, runs
 from projections.history import AsOf
@@ -20,8 +19,9 @@ from projections.past import fold_as_of
 from server.cli.options import at_option, clean, db_option, json_option, out, point, reading, run, say_json, table
 
 
-async def _history(db: Path, id: str) -> tuple[str, list[Recorded]]:
-    ids.parse(id, "job", "run", "token")
+async def history(db: Path, id: str, *kinds: str) -> tuple[str, list[Recorded]]:
+    """Return the ledger's name and all events of a stream. ``kinds``: of ids that the command knows."""
+    ids.parse(id, *(kinds or ("job", "run", "token")))
     async with reading(db) as store:
         events = await store.stream(id)
         if not events:
@@ -29,13 +29,15 @@ async def _history(db: Path, id: str) -> tuple[str, list[Recorded]]:
         return store.name, events
 
 
-def _object(state: State) -> dict[str, Any]:
+def object_of(state: State) -> dict[str, Any]:
+    """Return a job, run or batch as HTTP shows it."""
     render = runs.render if state.kind == "run" else jobs.render
     shown: dict[str, Any] = msgspec.json.decode(render(state))
     return shown
 
 
-def _data(event: Recorded) -> str:
+def data_of(event: Recorded) -> str:
+    """Return the data of an event as JSON text."""
     return "(erased)" if event.data is None else event.data.decode("utf-8", "replace")
 
 
@@ -50,7 +52,7 @@ def log(db: Path, as_json: bool, id: str) -> None:
     Example:
       jobledger log job-6f9c2a7e-3a52-4c1e-9d52-0f4c9a1b7d11
     """
-    name, events = run(_history(db, id))
+    name, events = run(history(db, id))
     if as_json:
         lines = b",".join(cloudevents.encode(event, name) for event in events)
         click.echo(f"[{lines.decode()}]")
@@ -60,7 +62,7 @@ def log(db: Path, as_json: bool, id: str) -> None:
         cells = (f"{event.position:>8}", f"{event.version:>7}", to_text(event.time), f"{event.type:13}", event.actor)
         click.echo("  ".join(clean(cell) for cell in cells))
         if event.data != b"{}":
-            click.echo(f"{'':19}{clean(_data(event))}")
+            click.echo(f"{'':19}{clean(data_of(event))}")
 
 
 @click.command(short_help="Show it now, or at any point in history.")
@@ -76,68 +78,20 @@ def show(db: Path, as_json: bool, when: str | None, id: str) -> None:
       jobledger show job-6f9c…
       jobledger show job-6f9c… --at 2026-11-22T03:00:00Z
     """
-    _, events = run(_history(db, id))
+    _, events = run(history(db, id))
     state = fold_as_of(events, point(when, "--at") or AsOf(position=events[-1].position))
     if state is None:
         raise NotFound(what=id.partition("-")[0], id=f"{id}{f' as of {when}' if when else ' (it was deleted)'}")
     if (erased := next((event for event in events if event.type in ERASURES), None)) is not None:
         click.echo(f"{id} was erased at position {erased.position}; only its envelopes are left", err=True)
     if as_json:
-        say_json(_object(state))
+        say_json(object_of(state))
         return
     rows = table("property", "value", header=False)
-    for name, value in _object(state).items():
+    for name, value in object_of(state).items():
         text = value if isinstance(value, str) else msgspec.json.encode(value).decode()
         rows.add_row(name, clean(text))
     out().print(rows)
 
 
-@click.command()
-@db_option
-@json_option
-@at_option
-@click.argument("id")
-def replay(db: Path, as_json: bool, when: str | None, id: str) -> None:
-    """Show the state after each event, and what changed.
-
-    \b
-    Example:
-      jobledger replay run-6f9c…
-    """
-    _, events = run(_history(db, id))
-    at = point(when, "--at")
-    frames = list(_frames(events, at))
-    if as_json:
-        say_json([{"position": event.position, "type": event.type, "state": now, "changed": changed}
-                  for event, now, changed in frames])  # fmt: skip
-        return
-    console = out()
-    for event, now, changed in frames:
-        status = now["status"] if now else ""
-        console.print(
-            f"{event.position}  {to_text(event.time)}  {clean(event.type)}  by {clean(event.actor)}  → {status}"
-        )
-        for name, (before, after) in changed.items():
-            old, new = (msgspec.json.encode(value).decode() for value in (before, after))
-            console.print(f"    {name}: {clean(old)} → {clean(new)}")
-
-
-def _frames(
-    events: list[Recorded], at: AsOf | None
-) -> list[tuple[Recorded, dict[str, Any] | None, dict[str, tuple[Any, Any]]]]:
-    state: State | None = None
-    shown: dict[str, Any] = {}
-    frames = []
-    for event in events:
-        state = evolve(copy.copy(state), event, upcast.fact(event))
-        reached = event.position if at is None or at.time_us is None else (state.effective_us if state else event.time)
-        if at is not None and reached > at.value:
-            break
-        now = _object(state) if state is not None else None
-        changed = {name: (shown.get(name), value) for name, value in (now or {}).items() if value != shown.get(name)}
-        frames.append((event, now, changed))
-        shown = now or {}
-    return frames
-
-
-COMMANDS = (log, show, replay)
+COMMANDS = (log, show)

@@ -6,12 +6,9 @@ from pathlib import Path
 
 import click
 
-from server import logs
-from server import serve as serving
 from server.callbacks.addresses import Rules
 from server.callbacks.schedule import WAITS_S, Schedule
 from server.cli.options import bar, db_option
-from server.config import Config
 
 
 @click.command()
@@ -63,6 +60,10 @@ def serve(
       jobledger serve --db ledger.db --port 8283
       jobledger serve --callback-allow 127.0.0.1:9000 --callback-schedule 5,60,600
     """
+    from server import logs  # a fifth of a second, which no other command needs
+    from server import serve as serving
+    from server.config import Config
+
     logs.configure()
     with bar("events") as progress:
         task = progress.add_task("views", total=None, visible=False)

@@ -15,7 +15,7 @@ from projections import overlay
 from projections.file import views_path
 from projections.history import AsOf
 from projections.overlay import Overlay
-from projections.period import AUTO, BUCKETS, period
+from projections.period import AUTO, BUCKETS, up_to
 from projections.statistics import KINDS, READS, TOP, Asked, Statistics, statistics
 from projections.stats import Stats
 from projections.stats import stats as counted
@@ -36,7 +36,7 @@ TOP_MAX = 1000
 @click.option("--kind", type=click.Choice([*KINDS, "all"]), default="all", show_default=True, help="Only of this kind.")
 @click.option("--agent", "agent_id", help="Only of this agent.")
 @click.option("--since", help="Only what was created at this time or later.")
-@click.option("--until", help="Only what was created before this time.")
+@click.option("--until", help="Only what was created at this time or earlier.")
 @click.option("--bucket", type=click.Choice([*BUCKETS, AUTO]), default=AUTO, show_default=True, help="Count by these.")
 @click.option("--top", type=click.IntRange(0, TOP_MAX), default=TOP, show_default=True, help="How many agents, models.")
 @click.option("--csv", "as_csv", is_flag=True, help="One table for spreadsheets, a number in each line.")
@@ -89,7 +89,7 @@ def _asked(*, kind: str, agent_id: str | None, since: str | None, until: str | N
     return Asked(
         kinds=tuple(KINDS) if kind == "all" else (kind,),
         whose=Whose(agent_id=None if agent_id is None else ids.label(agent_id, "--agent")),
-        period=period(_time(since, "--since"), _time(until, "--until")),
+        period=up_to(_time(since, "--since"), _time(until, "--until")),
         bucket=bucket,
         top=top,
     )

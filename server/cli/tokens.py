@@ -10,11 +10,9 @@ from ledger import ids
 from ledger.ids import SYSTEM_USER
 from ledger.ledger import Ledger
 from ledger.tokens import ACCESS_TYPES, Access
-from server.auth import check_scopes
 from server.cli.options import clean, db_option, json_option, reading, run, say_json
 from server.grants import DAYS_MAX, grant
 from server.grants import revoke as revoke_token
-from server.routes.tokens import show
 
 
 @click.group()
@@ -37,6 +35,8 @@ def create(db: Path, as_json: bool, user: str | None, scopes: str, project: str 
       jobledger token create --scopes read --expires 30
     """
     owner = ids.make("user") if user is None else ids.parse(user, "user", where="--user")
+    from server.auth import check_scopes  # with the HTTP library, which takes a fifth of a second to load
+
     wanted = check_scopes([scope.strip() for scope in scopes.split(",")])
     bound = None if project is None else ids.label(project, "--project")
 
@@ -70,6 +70,8 @@ def list_tokens(db: Path, as_json: bool) -> None:
     Example:
       jobledger token list --json
     """
+    from server.routes.tokens import show  # likewise
+
     known = [show(each) for each in run(_load(db)).all()]
     if as_json:
         say_json(known)

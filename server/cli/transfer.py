@@ -25,6 +25,8 @@ from projections.beside import Beside
 from projections.engine import Engine
 from projections.file import views_path
 from server.cli.options import check_target, db_option, json_option, reading, run, say_json
+from server.cli.tablefiles import whole
+from server.cli.tables import write_table
 
 
 @click.command(name="import")
@@ -160,32 +162,49 @@ def _lines(raw: BufferedReader, path: Path) -> Iterator[bytes]:
         raise Unreadable(path=path, reason=f"it is a damaged gzip file: {error}") from error
 
 
-@click.command()
+@click.command(short_help="Write the log as lines, or tables as CSV or Parquet.")
 @db_option
 @click.option("--stream", help="Only the events of this job, run or batch.")
-@click.option("--after", type=click.IntRange(0), default=0, show_default=True, help="Only above this position.")
+@click.option("--after", type=click.IntRange(0), help="Only events above this position.")
+@click.option("--format", "format_", type=click.Choice(["jsonl", "csv", "parquet"]), default="jsonl", show_default=True)
+@click.option("--table", type=click.Choice(["jobs", "runs", "steps", "batches"]), help="What CSV and Parquet are of.")
 @click.option(
-    "--out", "target", type=click.Path(path_type=Path, dir_okay=False), help="File to write; stdout when not given."
+    "--out",
+    "target",
+    type=click.Path(path_type=Path, dir_okay=False, allow_dash=True),
+    help="File to write; stdout when not given, or -.",
 )
-def export(db: Path, stream: str | None, after: int, target: Path | None) -> None:
+def export(
+    db: Path, stream: str | None, after: int | None, format_: str, table: str | None, target: Path | None
+) -> None:
     """Write the log as CloudEvents, one JSON object a line. `import` restores a whole export to the letter.
 
+    With --table and --format csv or parquet, write what jobs, runs, batches or steps are now, a row each, for DuckDB,
+    pandas or a spreadsheet. Metadata are JSON text. In CSV, a text that begins with = + - @, a tab, a line's end or an
+    apostrophe has one apostrophe more in front, so that no spreadsheet takes it for a formula; numbers stay as they
+    are. Parquet has real types; it needs pyarrow: pip install 'jobledger[parquet]'.
+
     \b
-    Example:
+    Examples:
       jobledger export --out ledger.jsonl && jobledger import ledger.jsonl --db copy.db
+      jobledger export --format csv --table runs > runs.csv
+      jobledger export --format parquet --table steps --out steps.parquet
     """
-    if target is None:
-        run(_export(db, stream, after, sys.stdout.buffer))
-        return
-    check_target(db, target)
-    if target.exists() and not target.is_file():  # a pipe or device is written as it is
-        with target.open("wb") as file:
-            run(_export(db, stream, after, file))
-        return
-    partial = target.with_name(f"{target.name}.partial")
-    with partial.open("wb") as file:
-        run(_export(db, stream, after, file))
-    partial.replace(target)
+    if target == Path("-"):
+        target = None
+    if (format_ == "jsonl") != (table is None):
+        wrong = "--table goes with" if table else f"--format {format_} needs --table, which is one of jobs, runs, steps"
+        raise click.UsageError(f"{wrong} {'--format csv or parquet' if table else 'or batches'}.")
+    if table is not None:
+        if stream is not None or after is not None:
+            raise click.UsageError("--stream and --after choose events; a table is of what there is now.")
+        write_table(db, table, format_, target)
+    elif target is None:
+        run(_export(db, stream, after or 0, sys.stdout.buffer))
+    else:
+        check_target(db, target)
+        with whole(target) as file:
+            run(_export(db, stream, after or 0, file))
 
 
 async def _export(db: Path, stream: str | None, after: int, file: IO[bytes]) -> None:

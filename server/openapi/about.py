@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 PARAMETERS: Final[dict[str, str]] = {
+    "a": "The one run.",
     "active": "True: only those that are created or running.",
     "after": "Those that come later in the asked order than this one.",
     "agent_id": "Only those of this agent.",
@@ -12,6 +13,7 @@ PARAMETERS: Final[dict[str, str]] = {
     "as_of": "Answer as of a point in history: a log position (what the ledger knew then) or a time (what had happened "
     "by then).",
     "ascending": "Used only where `order` is absent: true is asc. Deprecated.",
+    "b": "The other run.",
     "background": "Only those that ran in the background (true), or only the others (false).",
     "before": "Those that come earlier in the asked order than this one.",
     "conversation_id": "Only those of this conversation.",
@@ -23,20 +25,25 @@ PARAMETERS: Final[dict[str, str]] = {
     "through.",
     "duration_value": "Compare the total duration with this, in nanoseconds.",
     "end_date": "Only those created at this time or earlier.",
+    "error_type": "Only those with this type of error.",
     "feedback": "Only those with this feedback.",
     "folder_id": "Another name of `source_id`.",
     "from": "How many events the earlier tree has.",
+    "full": "True: nothing is collapsed or shortened.",
     "has_feedback": "Only those with feedback (true), or only those without (false).",
     "job_type": "What to list, in the shape of a job; `job` unless said.",
-    "kind": "Only those of this kind.",
+    "kind": "Only those of this kind: of what failed, of the resources that say it, or of what is counted.",
     "limit": "How many to answer with, at most.",
     "model": "Only those of this model.",
+    "new": "True: only causes that had never been seen before `since`.",
     "order": "By time, ascending or descending. Unless said: desc; for routes that end in /active, asc.",
     "order_by": "What to sort by, before the id; `created_at` unless said.",
     "position": "Which event, by its position in the log.",
     "project_id": "Only those of this project.",
+    "query": 'What to look for: words that are all to be there, "phrases", `OR` between two of them, `-` before what '
+    "must not be there, `*` behind the beginning of a word. Anything else only parts words.",
     "run_id": "Only this run.",
-    "since": "Only those created at this time or later.",
+    "since": "Only what happened at this time or later, or after this position of the log.",
     "size": "How many events the tree has; all that there are unless said.",
     "source_id": "Only those whose `metadata.source_id` is this.",
     "start_date": "Only those created at this time or later.",
@@ -45,21 +52,25 @@ PARAMETERS: Final[dict[str, str]] = {
     "step_count": "Compare the number of steps with this.",
     "step_count_operator": "How `step_count` compares; eq unless said.",
     "stop_reason": "Only those that stopped for this reason.",
+    "stuck_for": "Only those that have not ended and of which nothing was heard for so many seconds: no change, step "
+    "or message, nor of any run of a batch.",
     "subject": "Only events of this job, run, batch or token.",
     "tags": "Only those with one of these tags.",
     "template_family": "Only those of this base template.",
     "to": "How many events the later tree has; all that there are unless said.",
+    "tool": "Only failures of one of these tools.",
     "tools_used": "Only those that called one of these tools.",
     "top": "How many agents and models to tell of: those with the most resources and tokens.",
     "trace_ids": "Only those with one of these trace ids.",
     "types": "Only events of these types.",
-    "until": "Only those created before this time.",
+    "until": "Only what happened at this time or earlier.",
+    "what": "Only where it is said there: in messages, errors, names of tools, metadata.",
 }
 """Query parameters. A name means the same on every route; add yours here."""
 
 POSITIONS: Final[dict[str, str]] = {
     "after": "Those that come after this position of the log, or this version of the history.",
-    "before": "Those that come before this version of the history.",
+    "before": "Those that come before this position of the log, or this version of the history.",
 }
 """Parameters that are places in the log where they are integers."""
 
@@ -70,6 +81,7 @@ PATHS: Final[dict[str, str]] = {
     "job_id": "Which job; a batch or run is shown as a job too.",
     "message_id": "Which message.",
     "run_id": "Which run.",
+    "signature": "Which cause, by its signature.",
     "step_id": "Which step.",
     "token_id": "Which token.",
 }
@@ -90,9 +102,11 @@ TAGS: Final[dict[str, str]] = {
     "batches": "Batches of runs: one run per request.",
     "conversations": "Cancel the runs of a conversation.",
     "events": "The whole log, as CloudEvents 1.0.",
+    "failures": "Failures of runs, jobs, batches, steps and tools, grouped by cause.",
     "jobs": "Jobs: created, pending, running, then completed, failed, cancelled or expired.",
     "ledger": "How the ledger is.",
     "runs": "Runs of agents: created, running, then completed, failed or cancelled.",
+    "search": "Full-text search of messages, errors, names of tools and metadata.",
     "server": "The server itself.",
     "stats": "Counts, rates and percentiles.",
     "steps": "Steps of runs.",

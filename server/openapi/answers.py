@@ -24,6 +24,8 @@ TYPED: Final[dict[str, tuple[str, ...]]] = {
 """Placeholders that stand for ids of ours, and their kinds; others stand for labels of other systems."""
 _OWN_HEADERS: Final = {401: ("WWW-Authenticate",), 405: ("Allow",), 503: ("Retry-After",)}
 _RESOURCES: Final = {"batch_id", "job_id", "run_id"}
+_NAMED: Final = {"a", "b"}
+"""Query parameters that name resources without which there is no answer."""
 
 Schema = dict[str, Any]
 
@@ -53,10 +55,10 @@ def refusals(route: Route, query: list[str]) -> list[int]:
         400: True,
         401: route.scope is not None,
         403: route.scope is not None,
-        404: bool(names & TYPED.keys()) or "project_id" in query,
+        404: bool(names & TYPED.keys() or {"project_id", *_NAMED} & set(query)),
         408: route.body is not None,
         409: takes_key(route),
-        410: bool(names & _RESOURCES),
+        410: bool(names & _RESOURCES or _NAMED & set(query)),
         412: route.etag and route.method in ("PATCH", "DELETE"),
         413: route.body is not None,
         422: route.scope is not None,

@@ -41,11 +41,22 @@ class Recorder(Params):
         self._note(name, TEXT)
         return None
 
+    def required_text(self, name: str) -> str:
+        """Note a text that must be given."""
+        self.text(name)
+        self.required.add(name)
+        return ""
+
     def integer(self, name: str, low: int, high: int, default: int | None = None) -> int | None:
         """Note an integer with its bounds."""
         schema: dict[str, Any] = {"type": "integer", "minimum": low, "maximum": high}
         self._note(name, schema if default is None else {**schema, "default": default})
         return default
+
+    def duration_us(self, name: str, high_s: int) -> int | None:
+        """Note a number of seconds."""
+        self._note(name, {"type": "number", "exclusiveMinimum": 0, "maximum": high_s})
+        return None
 
     def required_integer(self, name: str, low: int, high: int) -> int:
         """Note an integer that must be given."""
@@ -77,9 +88,9 @@ class Recorder(Params):
         self._note(name, TIME)
         return None
 
-    def as_of(self) -> AsOf | None:
+    def point(self, name: str) -> AsOf | None:
         """Note a point in history."""
-        self._note("as_of", {"anyOf": [{"type": "integer", "minimum": 0}, TIME]})
+        self._note(name, {"anyOf": [{"type": "integer", "minimum": 0}, TIME]})
         return None
 
     def id(self, name: str, parse: Callable[[str], str]) -> str | None:
@@ -87,6 +98,12 @@ class Recorder(Params):
         kinds = [kind for kind in ids.KINDS if _accepts(parse, f"{kind}-{_SAMPLE}")]
         self._note(name, {"type": "string", "pattern": ids.pattern(*kinds)})
         return None
+
+    def required_id(self, name: str, parse: Callable[[str], str]) -> str:
+        """Note an id that must be given."""
+        self.id(name, parse)
+        self.required.add(name)
+        return ""
 
     def done(self) -> None:
         """Refuse nothing."""

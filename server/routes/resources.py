@@ -20,8 +20,8 @@ from projections.progress import with_progress
 from projections.resources import Render
 from projections.views import Row
 from server.exchange import JSON, Exchange, state_of
-from server.listing import LIMIT_DEFAULT, LIMIT_MAX, check_as_of
-from server.params import Params
+from server.listing import check_as_of
+from server.params import LIMIT_DEFAULT, LIMIT_MAX, Params
 from server.routing import Handler, Route
 
 
@@ -74,7 +74,7 @@ def check_not_erased(exchange: Exchange, resource: Resource, id: str) -> None:
 
 def read_as_of(params: Params) -> AsOf | None:
     """Return the point in history that a read asks for."""
-    return params.as_of()
+    return params.point("as_of")
 
 
 async def retrieve(exchange: Exchange, resource: Resource, id: str) -> web.Response:

@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import web
 
 from ledger.errors import NotFound
-from projections.period import AUTO, BUCKETS, period
+from projections.period import AUTO, BUCKETS, up_to
 from projections.statistics import KINDS, TOP, Asked, Statistics, statistics
 from projections.tallied import Whose
 from server.exchange import Exchange, json_answer
@@ -24,7 +24,7 @@ def read_asked(params: Params) -> Asked:
     return Asked(
         kinds=tuple(KINDS) if kind in (None, ALL_KINDS) else (str(kind),),
         whose=Whose(project_id=params.text("project_id"), agent_id=params.text("agent_id")),
-        period=period(params.time_us("since"), params.time_us("until")),
+        period=up_to(params.time_us("since"), params.time_us("until")),
         bucket=params.choice("bucket", (*BUCKETS, AUTO)) or AUTO,
         top=params.integer("top", 0, TOP_MAX, TOP) or 0,
     )

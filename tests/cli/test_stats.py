@@ -105,8 +105,9 @@ def test_stats_tells_it_all_to_programs(db):
     [
         (["--agent", "agent-1"], 0, 1),
         (["--since", at(1)], 1, 1),
-        (["--until", at(1)], 1, 0),
-        (["--since", at(1), "--until", at(94)], 0, 1),
+        (["--until", at(0.5)], 1, 0),
+        (["--until", at(1)], 1, 1),
+        (["--since", at(1), "--until", at(93)], 0, 1),
         (["--since", at(95)], 0, 0),
     ],
 )

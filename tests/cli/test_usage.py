@@ -16,7 +16,10 @@ WRITING = (["import", "/dev/null"], ["token", "create"], ["serve", "--port", "0"
 READING = (
     ["export"], ["log", JOB], ["show", JOB], ["replay", JOB], ["verify"], ["token", "list"],
     ["log", "--json", JOB], ["show", "--json", JOB], ["replay", "--json", JOB], ["verify", "--json"],
+    ["stuck"], ["stuck", "--for", "1s", "--status", "created"],
     ["token", "list", "--json"], ["callbacks", "list"], ["callbacks", "list", "--json"],
+    ["search", "nightly"], ["search", "--json", "nightly"],
+    ["report", JOB], ["report", JOB, "--json"], ["report", JOB, "--html", "-"], ["replay", JOB, "--plain"],
 )  # fmt: skip
 ON_A_LEDGER = (
     *READING,
@@ -98,7 +101,7 @@ def test_wrong_usage_ends_with_2_and_says_what_is_wrong(db, arguments):
     assert done.err.splitlines()[-1].startswith("jobledger: ")
 
 
-@pytest.mark.parametrize("command", ["log", "show", "replay"])
+@pytest.mark.parametrize("command", ["log", "show", "replay", "report"])
 @pytest.mark.parametrize("id", ["", "job-1", JOB.upper(), f"{JOB} ", f"user-{JOB[4:]}", "x" * 5000, "job-\x1b[31m"])
 def test_a_malformed_id_is_told_with_the_form_it_should_have(db, command, id):
     line = one_line(jobledger(command, "--db", db, id))
@@ -107,7 +110,7 @@ def test_a_malformed_id_is_told_with_the_form_it_should_have(db, command, id):
     assert "\x1b" not in line
 
 
-@pytest.mark.parametrize("command", ["log", "show", "replay"])
+@pytest.mark.parametrize("command", ["log", "show", "replay", "report"])
 def test_an_id_that_nobody_has_is_told(db, command):
     assert ABSENT in one_line(jobledger(command, "--db", db, ABSENT))
 

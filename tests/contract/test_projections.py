@@ -73,13 +73,13 @@ def rows(path, table):
 
 
 def parts(path, projection):
-    """What the parts of a projection hold, however it is spread over rows: sums summed up, the rest as it is."""
+    """What the parts of a projection that add up hold, however it is spread over rows."""
     connection = sqlite.connect(path, read_only=True)
     try:
         if isinstance(projection, ResourceProjection):
             return tallied(connection, projection.name)
         found = {}
-        for part in projection.parts:
+        for part in projection.sums:
             order = [row[1] for row in connection.execute(f"PRAGMA table_info({part_of(projection.name, part)})")]
             table = part_of(projection.name, part)
             found[part] = connection.execute(f"SELECT * FROM {table} ORDER BY {', '.join(order)}").fetchall()
@@ -171,7 +171,7 @@ async def test_live_equals_rebuild_equals_the_fold(
         expected = await folded_rows(ledger, projection) if projection in RESOURCES else None
     beside = {how: parts(path, projection) for how, path in paths.items()}
     assert all(each == beside["rebuilt"] for each in beside.values())
-    assert bool(beside["rebuilt"]) == bool(projection.parts)
+    assert bool(beside["rebuilt"]) == bool(projection.sums)
     found = {how: rows(path, projection.name) for how, path in paths.items()}
     for how, (made, checkpoint) in found.items():
         assert len(made) > 10

@@ -10,7 +10,7 @@ import pytest
 
 from ledger import Ledger, archive, engine
 from ledger.callbacks import Debt
-from ledger.decider import Abandon, Change, Create, Redeliver, Report
+from ledger.decider import Abandon, Change, Create, Erase, Redeliver, Report
 from ledger.errors import StoreFailed
 from ledger.events import Created
 from ledger.sqlite import SqliteStore
@@ -113,6 +113,18 @@ async def test_an_export_with_callbacks_comes_to_the_same_root_and_debts(source,
     assert await root_of(ledger) == await root_of(source)
     assert await debts(ledger) == await debts(source)
     assert await marked(ledger) == (set() if owes_callbacks else set(range(1, len(lines) + 1)))
+
+
+async def test_what_was_erased_together_with_its_callbacks_is_restored_too(source, ledger):
+    # given: of an erased run nothing tells any more that there was a callback to attempt
+    for id in (DELIVERED, ABANDONED, AGAIN):
+        await source.execute(Erase(id=id, reason="asked for"), ME)
+    lines = await export(source)
+    # when
+    (outcome,) = await load(ledger, lines)
+    # then
+    assert (outcome.appended, outcome.rejects) == (len(lines), ())
+    assert await root_of(ledger) == await root_of(source)
 
 
 async def test_the_same_export_twice_adds_nothing_and_no_marks(lines, ledger):

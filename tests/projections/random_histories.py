@@ -22,6 +22,7 @@ START_US = 1_700_000_000_000_000
 DAY_US = 86_400_000_000
 USERS = [f"user-00000000-0000-4000-8000-00000000000{number}" for number in range(3)]
 AGENTS = ["agent-1", "agent-2", "ägent „3“"]
+TEXTS = ["done", "Er sagte: „Nein“, re\u0301sume\u0301", "a_b-c a/b.c 42", "\u202eabc\x00d שלום 🦉", "the end " * 40]
 SOURCES = ["source-1", "source-2", "📁"]
 
 
@@ -74,6 +75,7 @@ class History:
             "total_tokens": self.chance.randrange(99),
             "prompt_tokens_details": {"cached_tokens": self.chance.choice([None, 3]), "cache_read_tokens": 4},
             "completion_tokens_details": {"reasoning_tokens": 5},
+            "error_type": self.chance.choice(["tool_error", "Timeout"]),
             "error_data": {"deep": [{"er": None}]},
             "tags": ["a", "b"],
             "feedback": self.chance.choice(["positive", None]),
@@ -89,11 +91,22 @@ class History:
             **self.chance.choice(
                 [
                     {"message_type": "user_message", "content": [{"type": "text", "text": "é"}], "mine": [1, None]},
-                    {"message_type": "assistant_message", "content": "done", "date": None, "run_id": None},
+                    {
+                        "message_type": "assistant_message",
+                        "content": self._text(),
+                        "date": None,
+                        "run_id": None,
+                    },
                     {
                         "message_type": "tool_call_message",
                         "tool_call": call,
                         "tool_calls": [call, {**call, "name": "b"}],
+                    },
+                    {
+                        "message_type": "tool_return_message",
+                        "tool_return": self.chance.choice(["", "KeyError: 'a1'", "no file /a/b7"]),
+                        "status": self.chance.choice(["success", "error"]),
+                        "tool_call_id": self.chance.choice(["c", "d"]),
                     },
                 ]
             ),
@@ -101,6 +114,9 @@ class History:
         if self.steps and self.chance.random() < 0.5:
             message["step_id"] = self.steps[-1]
         return message
+
+    def _text(self) -> str:
+        return TEXTS[self.now_us % len(TEXTS)]
 
     def _time(self) -> int:
         """The producer's clock: mostly a little later, sometimes the same, sometimes far off."""

@@ -10,8 +10,9 @@ import projections.engine
 from ledger import Ledger, upcast
 from ledger import engine as sqlite
 from ledger.errors import Unavailable
-from ledger.events import TYPES
+from ledger.events import ERASURES, TYPES
 from projections import resources
+from projections.documents import document
 from projections.engine import PROJECTIONS, Engine
 from projections.jobs import JOBS
 from projections.runs import RUNS
@@ -154,6 +155,7 @@ async def test_each_commit_tells_the_ids_that_it_changed(engine, ledger, history
     expected = {table: set() for table in TABLES}
     for event in await ledger.store.scan(start, 1000):
         kind = event.type.partition(".")[0]
+        expected["texts"] |= {event.stream} if document(event) or event.type in ERASURES else set()
         if event.type == "run.step":
             expected["steps"].add(upcast.fact(event).id)
         elif event.type == "run.message":

@@ -14,60 +14,14 @@ from ledger import Ledger, messages, upcast
 from ledger.events import Message, Step
 from projections.spans import DESCRIPTION_SIZE_MAX, NAME_SIZE_MAX, TIME_MAX_NS
 from projections.trace import spans
-from tests.ledger.histories import START_US, event, id_of, run
+from tests.ledger.histories import START_US, id_of, run
+from tests.projections.happened import A, B, back, call, done, ended, given, running, said, step, user
 from tests.projections.random_histories import History
 
-SECOND = 1_000_000
 RUN = run()
 TRACE = RUN.removeprefix("run-").replace("-", "")
-A, B = id_of("step", 1), id_of("step", 2)
 NS = START_US * 1000
 RECENT = range(5)  # seeds
-
-
-# --- given: what happened, each with its second -----------------------------------------------------------------------
-
-
-def given(*happened, agent="agent-1"):
-    """The events of a run that was created at second 0, each given as (second, verb, data)."""
-    birth = (0, "created", {"user_id": "user-1", "agent_id": agent, "conversation_id": "conv-1"})
-    return [
-        event(f"run.{verb}", data, version=version, time=START_US + round(at * SECOND), schema=1 + (verb == "updated"))
-        for version, (at, verb, data) in enumerate([birth, *happened], 1)
-    ]
-
-
-def running(at=0):
-    return (at, "running", {})
-
-
-def ended(at, status="completed", **data):
-    return (at, status, data)
-
-
-def step(at, id=A, **said):
-    return (at, "step", {"id": id, **said})
-
-
-def done(at, id=A, **said):
-    return step(at, id, status="success", **said)
-
-
-def said(at, type, message_id=1, **more):
-    message = {"id": id_of("message", message_id), "message_type": type, **more}
-    return (at, "message", {"message": message})
-
-
-def user(at, **more):
-    return said(at, "user_message", content="hello", **more)
-
-
-def call(at, call_id="c", name="look", **more):
-    return said(at, "tool_call_message", tool_call={"name": name, "arguments": "{}", "tool_call_id": call_id}, **more)
-
-
-def back(at, call_id="c", status="success", **more):
-    return said(at, "tool_return_message", tool_return="done", status=status, tool_call_id=call_id, **more)
 
 
 # --- then: what is looked at ------------------------------------------------------------------------------------------
@@ -518,7 +472,8 @@ def assert_all_is_there(life, found):
     kinds = Counter(span.attributes.get("gen_ai.operation.name") for span in found)
     assert {span.attributes["jobledger.step.id"] for span in found if span.kind == "CLIENT"} == steps
     assert kinds["chat"] == len(steps)
-    names = [span.attributes["gen_ai.tool.name"] for span in found if span.name.startswith("execute_tool")]
+    called = [span.attributes for span in found if "jobledger.tool.call_message_id" in span.attributes]
+    names = [attributes["gen_ai.tool.name"] for attributes in called]
     assert sorted(names) == sorted(calls)
 
 

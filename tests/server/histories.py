@@ -96,7 +96,20 @@ def interleave(chance: random.Random, lives: list[list[Event]]) -> Iterator[Even
 def history(seed: int, jobs: int, runs: int, batches: int) -> list[Event]:
     chance = random.Random(seed)
     kinds = ["job"] * jobs + ["run"] * runs + ["batch"] * batches
-    return list(interleave(chance, [life(chance, kind) for kind in kinds]))
+    lives = [life(chance, kind) for kind in kinds]
+    _join(random.Random(f"batches {seed}"), [events[0] for events in lives])
+    return list(interleave(chance, lives))
+
+
+def _join(chance: random.Random, births: list[Event]) -> None:
+    """Let some runs be of a batch, most of them of one with their own owner."""
+    batches = [(stream, data) for stream, name, data, _, _ in births if name == "batch.created"]
+    for data in (data for _, name, data, _, _ in births if name == "run.created" and chance.random() < 0.5):
+        owned = [each for each in batches if each[1]["user_id"] == data["user_id"]]
+        chosen = owned if chance.random() < 0.8 else batches
+        if chosen:
+            data["batch_id"], of_batch = chance.choice(chosen)
+            data["project_id"] = of_batch.get("project_id")
 
 
 async def record(ledger: Ledger, events: list[Event]) -> int:

@@ -57,15 +57,15 @@ class Page(NamedTuple):
     more: bool
 
 
-def expected(log: Log, path: str, asked: Asked, caller: Caller) -> Page:
-    """The page that the contract asks for."""
+def expected(log: Log, path: str, asked: Asked, caller: Caller, now_us: int = 0) -> Page:
+    """The page that the contract asks for. ``now_us``: what the server's clock says."""
     one = dict(asked)
     kind = kind_of(path, one)
     project = one.get("project_id")
     if caller.project is not None and project not in (None, caller.project):
         return Page(404, [], False)
     by_duration = one.get("order_by") == "duration"
-    if "as_of" in one and (by_duration or "duration_percentile" in one):
+    if "as_of" in one and (by_duration or "duration_percentile" in one or "stuck_for" in one):
         return Page(400, [], False)
     caller = Caller(caller.user, caller.project or project)
     today = {id: state for id, state in log.now.items() if state.kind == kind}
@@ -76,6 +76,8 @@ def expected(log: Log, path: str, asked: Asked, caller: Caller) -> Page:
             return Page(400, [], False)
     rows = [state for state in _then(log, kind, one) if caller.sees(state)]
     rows = [state for state in rows if _matches(state, path, asked, one)]
+    if "stuck_for" in one:
+        rows = [state for state in rows if _is_stuck(log, state, now_us - float(one["stuck_for"]) * 1e6)]
     rows = _percentile(rows, one)
     descending = one["order"] == "desc" if "order" in one else not _ascending(path, one)
     rows.sort(key=lambda state: sort[state.id], reverse=descending)
@@ -131,6 +133,18 @@ def _matches(state: State, path: str, asked: Asked, one: dict[str, str]) -> bool
     ]
     equal = ("agent_id", "stop_reason", "conversation_id")
     return all(tests) and all(getattr(state, name) == one[name] for name in equal if name in one)
+
+
+def _is_stuck(log: Log, state: State, since_us: float) -> bool:
+    """Whether it has not ended and has been silent since then, and so have a batch's own runs."""
+    signs = [state.effective_us]
+    if state.kind == "batch":
+        signs += [run.effective_us for run in log.now.values() if _is_run_of(run, state) and run.deleted_us is None]
+    return state.status in ("created", "pending", "running") and max(signs) <= since_us
+
+
+def _is_run_of(run: State, batch: State) -> bool:
+    return (run.batch_id, run.user_id, run.project_id) == (batch.id, batch.user_id, batch.project_id)
 
 
 def _duration_fits(duration_ns: int | None, one: dict[str, str]) -> bool:

@@ -66,7 +66,10 @@ CASES = {
     ("POST", "/v1/runs/{run_id}/steps"): Case("/v1/runs/{run}/steps", "{run}", [{"model": BODY_TEXT}] * 2),
     ("GET", "/v1/runs/{run_id}/usage"): Case("/v1/runs/{run}/usage", "{run}"),
     ("GET", "/v1/runs/{run_id}/metrics"): Case("/v1/runs/{run}/metrics", "{run}"),
+    ("GET", "/v1/search"): Case(f"/v1/search?query={QUERY_TEXT}", OWN),
     ("GET", "/v1/runs/{run_id}/trace"): Case("/v1/runs/{run}/trace", "{run}"),
+    ("GET", "/v1/runs/{run_id}/report"): Case("/v1/runs/{run}/report?full=true", "{run}"),
+    ("GET", "/v1/runs/diff"): Case("/v1/runs/diff?a={run}&b={ended_run}", "{run} {ended_run}"),
     ("POST", "/v1/runs/{run_id}/stream"): Case("/v1/runs/{ended_run}/stream", "{ended_run}"),
     ("GET", "/v1/stats"): Case(f"/v1/stats?agent_id={QUERY_TEXT}", OWN),
     ("GET", "/v1/steps"): Case(f"/v1/steps?model={QUERY_TEXT}", OWN),
@@ -88,6 +91,8 @@ CASES = {
     ),
     ("GET", "/v1/events"): Case("/v1/events?types=job.created", OWN),
     ("POST", "/v1/events"): Case("/v1/events", "events:{next}-{next}", EVENT),
+    ("GET", "/v1/failures"): Case("/v1/failures?error_type=E", OWN),
+    ("GET", "/v1/failures/{signature}"): Case("/v1/failures/{cause}", OWN),
     ("GET", "/v1/tokens"): Case("/v1/tokens", ALL, of_all=True),
     ("POST", "/v1/tokens"): Case("/v1/tokens", "{made}", {"scopes": ["read"]}, of_all=True),
     ("DELETE", "/v1/tokens/{token_id}"): Case("/v1/tokens/{token}", "{token}", of_all=True),
@@ -127,6 +132,8 @@ async def world(service, user, admin):
         "token": (await service.user()).token_id,
     }
     assert (await user.post(f"/v1/runs/{names['run']}/steps", json={"id": step})).status == 201
+    assert (await user.post("/v1/runs", json={"agent_id": "a", "status": "failed"})).status == 201
+    names["cause"] = (await user.get("/v1/failures")).json[0]["signature"]
     return {**names, "last": service.app.ledger.size, "next": service.app.ledger.size + 1}
 
 

@@ -52,7 +52,9 @@ def value_of(schema):
     if "pattern" in schema and "-[0-9a-f]" in schema["pattern"]:
         kind = re.match(r"\^\(?(\w+)", schema["pattern"])[1]
         return f"{kind}-00000000-0000-4000-8000-000000000000"
-    return {"integer": schema.get("default", schema.get("minimum")), "boolean": "true", "string": "x"}[schema["type"]]
+    return {"number": "1.5", "integer": schema.get("default", schema.get("minimum")), "boolean": "true", "string": "x"}[
+        schema["type"]
+    ]
 
 
 def test_every_route_is_in_the_document_and_the_document_names_no_other():
@@ -110,12 +112,13 @@ def test_what_a_route_needs_follows_from_its_scope():
     assert "304" in by_name["runs.retrieve"]["responses"]
 
 
-GO_TOGETHER = {
-    "duration_operator": "&duration_value=1",
-    "step_count_operator": "&step_count=1",
-    "size": "&position=1",
-    "to": "&from=0",
-}
+GO_TOGETHER = {"duration_operator": "&duration_value=1", "step_count_operator": "&step_count=1", "new": "&since=1"}
+
+
+def required(operation, name):
+    """What a request must have beside the parameter of that name."""
+    others = [each for each in queries(operation) if each.get("required") and each["name"] != name]
+    return "".join(f"&{each['name']}={value_of(each['schema'])}" for each in others)
 
 
 @pytest.mark.parametrize(("path", "method", "operation"), SCOPED, ids=[op["operationId"] for _, _, op in SCOPED])
@@ -127,7 +130,7 @@ async def test_each_parameter_of_the_document_is_accepted_and_any_other_refused(
     assert allowed == known
     for parameter in queries(operation):
         name, value = parameter["name"], value_of(parameter["schema"])
-        with_it = GO_TOGETHER.get(name, "")
+        with_it = GO_TOGETHER.get(name, "") + required(operation, name)
         answer = await admin.request(method.upper(), f"{address(path)}?{name}={value}{with_it}")
         # a cursor or a resource may be unknown, or unfit: that the parameter is known shows all the same
         assert answer.status in (200, 400, 404, 409), (name, answer.body)

@@ -47,8 +47,12 @@ DEPENDS = [
     "only a status after created can come with",
     "names nothing to change",
     "names no value",
+    "names no word to find",
+    "must have at least 2 letters or digits before a",
+    "has more than 32 words and phrases",
     "goes with duration_value",
     "goes with step_count",
+    "needs `since`",
     "names another run than",
     "must be an integer from",  # counts in the details of providers, whose shape is theirs
     "a cancel sets 'cancelled'",

@@ -13,13 +13,15 @@ def read(params):
     """Ask once for each kind of parameter."""
     return {
         "text": params.text("a"),
+        "needed": params.required_text("k"),
         "integer": params.integer("b", -1, 9, 5),
         "boolean": params.boolean("c"),
         "choice": params.choice("d", ("x", "y")),
         "many": params.many(("e", "f"), ("x", "y")),
         "time": params.time_us("g"),
-        "as_of": params.as_of(),
+        "as_of": params.point("as_of"),
         "id": params.id("h", lambda text: ids.parse(text, "job", "step")),
+        "duration": params.duration_us("j", 60),
         "present": params.text("i") if "i" in params else None,
     }
 
@@ -48,7 +50,14 @@ def test_what_is_noted_is_the_schema_of_each_parameter():
         "g": {"type": "string", "format": "date-time"},
         "h": {"type": "string", "pattern": ids.pattern("job", "step")},
         "i": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[^\\x00]*$"},
+        "j": {"type": "number", "exclusiveMinimum": 0, "maximum": 60},
+        "k": {"type": "string", "minLength": 1, "maxLength": 256, "pattern": "^[^\\x00]*$"},
     }
+
+
+def test_what_must_be_given_is_noted_as_such():
+    noted = parameters(lambda params: (params.required_id("a", ids.parse), params.required_integer("b", 0, 9)))
+    assert [(each["name"], each["required"]) for each in noted] == [("a", True), ("b", True)]
 
 
 def test_a_route_without_a_query_function_has_no_parameters():

@@ -36,7 +36,10 @@ async def told(who, query=""):
         ("?kind=run&top=1", Asked(kinds=("run",), top=1)),
         ("?agent_id=agent-1", Asked(whose=Whose(agent_id="agent-1"))),
         ("?project_id=project-1&bucket=week", Asked(whose=Whose(project_id="project-1"), bucket="week")),
-        ("?since=2023-11-15&until=2023-11-16T10:00:00Z", Asked(period=period(1700006400 * 10**6, 1700128800 * 10**6))),
+        (
+            "?since=2023-11-15&until=2023-11-16T10:00:00Z",
+            Asked(period=period(1700006400 * 10**6, 1700128800 * 10**6 + 1)),
+        ),
     ],
 )
 async def test_an_admin_is_told_of_all(world, admin, query, asked):
