@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from projections.statistics import KINDS, READS, TOP, Asked, Statistics, statist
 from projections.stats import Stats
 from projections.stats import stats as counted
 from projections.tallied import Whose
-from server.cli.csvtext import csv_text
+from server.cli import csvcells
 from server.cli.figures import show_counts, show_statistics
 from server.cli.options import at_option, clean, db_option, json_option, out, point, reading, run, say_json
 from server.cli.statsrows import HEADER, rows_of
@@ -70,7 +71,9 @@ def stats(db: Path, as_json: bool, when: str | None, as_csv: bool, **said: Any) 
         head = {"at": None, "size": size, "agent_id": said["agent_id"], "since": since, "until": until}
         say_json({**head, **msgspec.to_builtins(found)})
     elif as_csv:
-        click.echo(csv_text(HEADER, rows_of(found)), nl=False)
+        text = io.StringIO()
+        csvcells.write(text, [HEADER, *rows_of(found)])
+        click.echo(text.getvalue(), nl=False)
     else:
         limits = [f"{name} {clean(said[key])}" for name, key in LIMITS.items() if said[key] is not None]
         click.echo(", ".join([f"as of now, of a log of {size:,} events", *limits]))

@@ -5,7 +5,6 @@ import random
 import pytest
 
 from server.cli.charts import bar, limit_text, sparkline, time_text
-from server.cli.csvtext import csv_text, safe
 
 
 @pytest.mark.parametrize(
@@ -75,18 +74,3 @@ def test_a_time_has_three_digits_or_two_units(time_ns, shown):
 
 def test_a_limit_is_a_whole_number():
     assert [limit_text(limit) for limit in (3 * 10**6, 10**10, 3 * 60 * 10**9)] == ["3 ms", "10 s", "3 m"]
-
-
-@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", "=cmd|' /C calc'!A0"])
-def test_text_that_looks_like_a_formula_is_text(text):
-    assert safe(text) == f"'{text}"
-
-
-@pytest.mark.parametrize("cell", [-1, 0.5, None, "a=b", "", " =1"])
-def test_other_cells_stay_as_they_are(cell):
-    assert safe(cell) == cell
-
-
-def test_cells_are_quoted_as_the_rfc_wants_it():
-    told = csv_text(["a", "b"], [['say "hi",\nnow', None], [-1, "=x"]])
-    assert told == 'a,b\r\n"say ""hi"",\nnow",\r\n-1,\'=x\r\n'
