@@ -5,4 +5,4 @@ from __future__ import annotations
 from projections.jobs import render
 from projections.resources import ResourceProjection
 
-BATCHES = ResourceProjection("batches", "batch", 4, render)
+BATCHES = ResourceProjection("batches", "batch", 5, render)

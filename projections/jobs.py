@@ -67,4 +67,4 @@ def render(state: State) -> bytes:
     )
 
 
-JOBS = ResourceProjection("jobs", "job", 4, render)
+JOBS = ResourceProjection("jobs", "job", 5, render)

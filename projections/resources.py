@@ -10,17 +10,19 @@ from typing import Any
 
 import msgspec
 
-from ledger.events import CALLBACK_TYPES, QUIET, TYPES, Recorded
+from ledger.events import CALLBACK_TYPES, ERASURES, QUIET, TYPES, Recorded
 from ledger.state import MOVED, State, evolve, fact_of
 from ledger.times import TIME_MIN_US, from_text
+from projections import tally
 from projections.living import OPEN, SPAN_OF
 from projections.projection import Memory
 from projections.query import IN_MAX
+from projections.tally import Note, note
 
 STATES_MAX = 50_000
 """States remembered between batches, about 1 KiB each; a state that is not remembered is read back from its row."""
 
-STATE_COLUMNS = State.__struct_fields__[: State.__struct_fields__.index("ttft_ns")]
+STATE_COLUMNS = State.__struct_fields__[: State.__struct_fields__.index("callback_url")]
 """The first fields of ``State`` are columns, in its order; the others are read back from the wire bytes."""
 COLUMNS = (*STATE_COLUMNS, "source_id", "expires_us", "span_us", "span_position", "wire")
 NEWEST = "newest_us"
@@ -62,13 +64,13 @@ class ResourceProjection:
         self._indexes = (*_INDEXES, *indexes)
         self.types = frozenset(name for name, info in TYPES.items() if info.kind == kind) | CALLBACK_TYPES
         self.place, self.subject, self.stream = "changed_position", "id", "id"
-        self.parts: tuple[str, ...] = ()
-        self.sums: tuple[str, ...] = ()
+        self.parts = self.sums = tally.PARTS
 
     def create(self, db: Any, table: str) -> None:
         """See ``Projection.create``."""
         columns = ", ".join(_declaration(name) for name in (*COLUMNS, NEWEST))
         db.execute(f"CREATE TABLE {table} ({columns}) STRICT")
+        tally.create(db, table)
 
     def index(self, db: Any, table: str, generation: str) -> None:
         """See ``Projection.index``."""
@@ -76,6 +78,7 @@ class ResourceProjection:
             unique = "UNIQUE " if name == "id" else ""
             condition = f" WHERE {where}" if where else ""
             db.execute(f"CREATE {unique}INDEX {self.name}_{name}_{generation} ON {table} {columns}{condition}")
+        tally.index(db, table, f"{self.name}_ranks_{generation}")
 
     def fresh(self) -> Memory:
         """See ``Projection.fresh``."""
@@ -94,9 +97,12 @@ class ResourceProjection:
         created: dict[str, State] = {}
         changed: dict[str, State] = {}
         noted: dict[str, State] = {}
+        before: dict[str, Note | None] = {}
         for event in events:
             stream = event.stream
             known = memory.get(stream)
+            if known is not None and stream not in before and stream not in created and event.type not in QUIET:
+                before[stream] = note(known)
             state = evolve(known, event, fact_of(event))
             if state is None:
                 continue
@@ -108,6 +114,9 @@ class ResourceProjection:
                 changed[stream] = state
         self._write(db, table, created, changed)
         _note(db, table, [state for id, state in noted.items() if id not in created and id not in changed])
+        after = {id: note(state) for states in (created, changed) for id, state in states.items()}
+        at_once = any(event.type in ERASURES for event in events)
+        tally.write(db, table, tally.changes(before, after), memory, at_once=at_once)
         memory.trim(STATES_MAX)
         return [*created, *changed]
 
@@ -178,7 +187,6 @@ def _note(db: Any, table: str, states: Sequence[State]) -> None:
 class _Wire(msgspec.Struct):
     """What of a state only the wire bytes hold."""
 
-    ttft_ns: int | None = None
     callback_url: str | None = None
     callback_sent_at: str | None = None
     callback_status_code: int | None = None
@@ -196,7 +204,7 @@ def state_of(row: Sequence[Any]) -> State:
     if state.background is not None:
         state.background = bool(state.background)
     wire = _decode(row[-1])
-    state.ttft_ns, state.callback_url = wire.ttft_ns, wire.callback_url
+    state.callback_url = wire.callback_url
     state.callback_sent_us = None if wire.callback_sent_at is None else from_text(wire.callback_sent_at)
     state.callback_status_code, state.callback_error = wire.callback_status_code, wire.callback_error
     state.metadata, state.request_config = wire.metadata, wire.request_config

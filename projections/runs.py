@@ -66,11 +66,12 @@ def render(state: State) -> bytes:
 RUNS = ResourceProjection(
     "runs",
     "run",
-    4,
+    5,
     render,
     (
         ("conversation", "(conversation_id, created_us, id)", "conversation_id IS NOT NULL"),
         ("batch", "(batch_id)", "batch_id IS NOT NULL"),
         ("duration", "(ifnull(duration_ns, -1), id)", ""),
+        ("told", "(created_us, id)", "usage IS NOT NULL"),
     ),
 )

@@ -12,7 +12,9 @@ from ledger import events as facts
 from ledger import upcast
 from ledger.events import Recorded, StepStatus, StopReason
 from ledger.steps import ENDED
-from projections.projection import Memory, Within, upsert
+from projections import tokensums
+from projections.projection import Memory, Within, part_of, upsert
+from projections.tokensums import Counted, counted
 
 T = TypeVar("T")
 STATES_MAX = 20_000
@@ -174,14 +176,17 @@ class StepsProjection(Within):
     """Folds ``run.step`` into one row for each step; a row stands at the position of the step's first event."""
 
     name = "steps"
-    version = 1
+    version = 2
     types = frozenset({"run.step", "run.erased"})
+    parts: tuple[str, ...] = (tokensums.PART,)
+    sums: tuple[str, ...] = (tokensums.PART,)
     place, subject = "changed_position", "id"
 
     def create(self, db: Any, table: str) -> None:
         """See ``Projection.create``; the key finds steps again while a rebuild has no indexes yet."""
         columns = ", ".join(_declaration(name) for name in COLUMNS)
         db.execute(f"CREATE TABLE {table} ({columns}, UNIQUE (run_id, id)) STRICT")
+        tokensums.create(db, part_of(table, tokensums.PART))
 
     def index(self, db: Any, table: str, generation: str) -> None:
         """See ``Projection.index``."""
@@ -200,28 +205,49 @@ class StepsProjection(Within):
     ) -> list[str]:
         """See ``Projection.apply``."""
         changed: dict[tuple[str, str], State] = {}
+        before: dict[tuple[str, str], Counted | None] = {}
         for event in events:
             if event.type == "run.erased":
-                _forget(db, table, event.stream, memory, changed)
+                _forget(db, table, event.stream, memory, changed, before)
                 continue
             step = upcast.fact(event)
             if isinstance(step, facts.Step):
                 key = (event.stream, step.id)
                 known = memory.get(key) or _recall(db, table, key)
+                if key not in before:
+                    before[key] = None if known is None else counted(known)
                 changed[key] = memory[key] = evolve(known, event, step)
         upsert(db, table, COLUMNS, [(*astuple(state), render(state)) for state in changed.values()])
+        after = [counted(state) for state in changed.values()]
+        tokensums.write(db, part_of(table, tokensums.PART), before, after)
         memory.trim(STATES_MAX)
         return [step_id for _, step_id in changed]
 
 
+_FIELDS = ", ".join(State.__struct_fields__)
+
+
 def _recall(db: Any, table: str, key: tuple[str, str]) -> State | None:
-    names = ", ".join(State.__struct_fields__)
-    row = db.execute(f"SELECT {names} FROM {table} WHERE run_id = ? AND id = ?", key).fetchone()
-    return None if row is None else State(**dict(zip(State.__struct_fields__, row, strict=True)))
+    row = db.execute(f"SELECT {_FIELDS} FROM {table} WHERE run_id = ? AND id = ?", key).fetchone()
+    return None if row is None else _state_of(row)
 
 
-def _forget(db: Any, table: str, run_id: str, memory: Memory, changed: dict[tuple[str, str], State]) -> None:
-    db.execute(f"DELETE FROM {table} WHERE run_id = ?", (run_id,))
+def _state_of(row: Sequence[Any]) -> State:
+    return State(**dict(zip(State.__struct_fields__, row, strict=True)))
+
+
+def _forget(
+    db: Any,
+    table: str,
+    run_id: str,
+    memory: Memory,
+    changed: dict[tuple[str, str], State],
+    before: dict[tuple[str, str], Counted | None],
+) -> None:
+    """Delete the steps of a run that was erased, and take what they count for."""
+    for row in db.execute(f"DELETE FROM {table} WHERE run_id = ? RETURNING {_FIELDS}", (run_id,)).fetchall():
+        state = _state_of(row)
+        before.setdefault((run_id, state.id), counted(state))
     for known in (memory, changed):
         for key in [key for key in known if key[0] == run_id]:
             del known[key]

@@ -49,6 +49,7 @@ from server.routes import (
     report,
     runs,
     search,
+    stats,
     steps,
     stream,
     tokens,
@@ -68,7 +69,7 @@ log = structlog.get_logger("server")
 ROUTER = Router(
     routes_of(
         *(jobs, runs, erasures, callbacks, messages, steps, usage, trace, report, diff, stream),
-        *(batches, agents, failures, search),
+        *(batches, agents, failures, search, stats),
         *(log_routes, proofs, tokens, health, metrics_routes, docs),
     )
 )

@@ -8,8 +8,11 @@ from typing import Any
 
 from ledger import engine as sqlite
 from projections.engine import PROJECTIONS
+from projections.projection import tables_of
 
 TABLES = tuple(projection.name for projection in PROJECTIONS)
+ALL_TABLES = tuple(table for projection in PROJECTIONS for table in tables_of(projection))
+"""Those and their parts."""
 PLACES = {projection.name: projection.place for projection in PROJECTIONS}
 
 

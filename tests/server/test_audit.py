@@ -71,6 +71,7 @@ CASES = {
     ("GET", "/v1/runs/{run_id}/report"): Case("/v1/runs/{run}/report?full=true", "{run}"),
     ("GET", "/v1/runs/diff"): Case("/v1/runs/diff?a={run}&b={ended_run}", "{run} {ended_run}"),
     ("POST", "/v1/runs/{run_id}/stream"): Case("/v1/runs/{ended_run}/stream", "{ended_run}"),
+    ("GET", "/v1/stats"): Case(f"/v1/stats?agent_id={QUERY_TEXT}", OWN),
     ("GET", "/v1/steps"): Case(f"/v1/steps?model={QUERY_TEXT}", OWN),
     ("GET", "/v1/steps/{step_id}"): Case("/v1/steps/{step}", "{step}"),
     ("GET", "/v1/steps/{step_id}/messages"): Case("/v1/steps/{step}/messages", "{step}"),

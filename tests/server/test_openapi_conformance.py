@@ -63,6 +63,7 @@ DEPENDS = [
     r"Expected `int( \| null)?`, got `float`$",  # JSON Schema takes 4.0 for an integer; the server does not
     ".* is not an integer from",  # likewise
     "holds a number out of range",
+    "has more than [0-9]+ days of hours here",
     "is an integer beyond 64 bits",
     # Whether brackets hold an address, and where callbacks may go, is no matter of form.
     r"'\[.*\]' is not (an IPv6 address|a host that can be looked up)",
