@@ -27,6 +27,9 @@ class Projection(Protocol):
     sums: tuple[str, ...]
     """Those parts whose rows add up: a fold of later events writes what is to be added, wherever the rest stands."""
 
+    def totals(self, db: Any, schema: str = "main") -> dict[tuple[Any, ...], list[Any]]:
+        """Return what the sums of a schema add up to by their keys, however that is spread over rows."""
+
     def create(self, db: Any, table: str) -> None:
         """Create the table under the given name, and its parts, without indexes: a rebuild fills them first."""
 
@@ -84,11 +87,15 @@ def tables_of(projection: Projection, suffix: str = "") -> list[str]:
 
 
 class Within:
-    """What folds of what happens within runs have in common: they find rows by their own keys, also in a rebuild."""
+    """What folds have in common that find rows by their own keys, also in a rebuild, as of what happens within runs."""
 
     stream = "run_id"
     parts: tuple[str, ...] = ()
     sums: tuple[str, ...] = ()
+
+    def totals(self, db: Any, schema: str = "main") -> dict[tuple[Any, ...], list[Any]]:
+        """See ``Projection.totals``."""
+        return {}
 
     def fresh(self) -> Memory:
         """See ``Projection.fresh``."""

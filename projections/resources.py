@@ -80,6 +80,10 @@ class ResourceProjection:
             db.execute(f"CREATE {unique}INDEX {self.name}_{name}_{generation} ON {table} {columns}{condition}")
         tally.index(db, table, f"{self.name}_ranks_{generation}")
 
+    def totals(self, db: Any, schema: str = "main") -> dict[tuple[Any, ...], list[Any]]:
+        """See ``Projection.totals``."""
+        return tally.totals(db, schema, self.name)
+
     def fresh(self) -> Memory:
         """See ``Projection.fresh``."""
         return Memory()

@@ -195,6 +195,10 @@ class StepsProjection(Within):
         db.execute(f"CREATE INDEX steps_run_{generation} ON {table} (run_id, began_us)")
         db.execute(f"CREATE INDEX steps_feedback_{generation} ON {table} (feedback) WHERE feedback IS NOT NULL")
 
+    def totals(self, db: Any, schema: str = "main") -> dict[tuple[Any, ...], list[Any]]:
+        """See ``Projection.totals``."""
+        return tokensums.totals(db, schema, part_of(self.name, tokensums.PART))
+
     def apply(
         self,
         db: Any,

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ledger import engine as sqlite
 from ledger.state import State
 from ledger.transitions import STOP_REASONS, statuses
 from projections.histogram import class_of
@@ -154,6 +155,22 @@ def settle(db: Any, table: str) -> None:
     db.execute(f"DELETE FROM {notes}")
     for key, block in _blocks(noted).items():
         _add(db, tally, key, block)
+
+
+def totals(db: Any, schema: str, table: str) -> dict[tuple[Any, ...], list[Any]]:
+    """Return what the sums of a schema are with all notes taken in, which is done elsewhere."""
+    mine = sqlite.library.connect("", isolation_level=None)
+    try:
+        create(mine, table)
+        for name in (part_of(table, part) for part in PARTS):
+            rows = db.execute(f"SELECT * FROM {schema}.{name}")
+            marks = ",".join("?" * len(rows.description))
+            mine.executemany(f"INSERT INTO {name} VALUES ({marks})", rows)
+        settle(mine, table)
+        rows = mine.execute(f"SELECT * FROM {part_of(table, TALLY)}")
+        return {row[:6]: [whole_of(row[6]), whole_of(row[7]), block_of(row[8]), block_of(row[9])] for row in rows}
+    finally:
+        mine.close()
 
 
 _Key = tuple[int, str, str, str, int]

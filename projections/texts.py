@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ledger.events import ERASURES, Recorded
 from projections.documents import SPEAKING, WHATS, Document, document
-from projections.projection import Memory, part_of
+from projections.projection import Memory, Within, part_of
 
 WORDS: Final = "words"
 _TEXTS: Final = ", ".join(WHATS)
@@ -19,7 +19,7 @@ _NULLABLE: Final = ", ".join(f"{name} TEXT" for name in ("message_id", "step_id"
 _TOKENS: Final = "tokenize = 'unicode61 remove_diacritics 2'"
 
 
-class TextsProjection:
+class TextsProjection(Within):
     """Folds every event that says something into one row, with a column for each kind of text."""
 
     name = "texts"
@@ -27,7 +27,6 @@ class TextsProjection:
     types = SPEAKING | ERASURES
     place, subject, stream = "position", "stream", "stream"
     parts: tuple[str, ...] = (WORDS,)
-    sums: tuple[str, ...] = ()
 
     def create(self, db: Any, table: str) -> None:
         """See ``Projection.create``; the index of words is filled at once when all texts are there (``index``)."""
@@ -47,14 +46,6 @@ class TextsProjection:
         words = part_of(table, WORDS)
         db.execute(f"CREATE VIRTUAL TABLE {words} USING fts5({_TEXTS}, content = '', columnsize = 0, {_TOKENS})")
         db.execute(f"INSERT INTO {words} (rowid, {_TEXTS}) SELECT position, {_TEXTS} FROM {table}")
-
-    def fresh(self) -> Memory:
-        """See ``Projection.fresh``."""
-        return Memory()
-
-    def needed(self, events: Sequence[Recorded], memory: Memory) -> list[str]:
-        """See ``Projection.needed``: no row is ever read back."""
-        return []
 
     def apply(
         self,

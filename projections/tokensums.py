@@ -30,6 +30,12 @@ def create(db: Any, table: str) -> None:
     db.execute(f"CREATE TABLE {table} ({key}, {counts}, PRIMARY KEY (hour, model)) STRICT, WITHOUT ROWID")
 
 
+def totals(db: Any, schema: str, table: str) -> dict[tuple[Any, ...], list[Any]]:
+    """Return the counts of a schema by their keys."""
+    width = len(_KEY)
+    return {row[:width]: [*row[width:]] for row in db.execute(f"SELECT * FROM {schema}.{table}")}
+
+
 def counted(step: State) -> Counted:
     """Return what a step counts for."""
     tokens = tuple(getattr(step, name) or 0 for name in TOKENS)

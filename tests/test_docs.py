@@ -115,8 +115,14 @@ def test_the_import_of_the_readme_does_what_it_says(place):
     run_block(BLOCKS[2], place, dict(os.environ), lambda line: line)
 
 
+@pytest.mark.skipif(not DATA.exists(), reason="needs ../shared/data")
+def test_the_forensics_of_the_readme_find_what_they_say(place):
+    for block in BLOCKS[3:]:  # the second goes on where the first ends
+        run_block(block, place, dict(os.environ), lambda line: line)
+
+
 def test_every_console_block_is_run_by_a_test():
-    assert len(BLOCKS) == 3
+    assert len(BLOCKS) == 5
 
 
 def test_the_python_of_the_readme_runs(tmp_path):

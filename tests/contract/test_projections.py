@@ -12,10 +12,9 @@ import projections.rebuild
 from ledger import Ledger, state
 from ledger import engine as sqlite
 from ledger.events import CALLBACK_TYPES, ERASURES, TYPES
-from projections import resources, tally
+from projections import resources
 from projections.engine import PROJECTIONS, Engine
 from projections.history import AsOf
-from projections.projection import part_of
 from projections.query import Query
 from projections.resources import COLUMNS, NEWEST, STATE_COLUMNS, ResourceProjection
 from projections.views import Views
@@ -72,33 +71,13 @@ def rows(path, table):
         connection.close()
 
 
-def parts(path, projection):
+def totals(path, projection):
     """What the parts of a projection that add up hold, however it is spread over rows."""
     connection = sqlite.connect(path, read_only=True)
     try:
-        if isinstance(projection, ResourceProjection):
-            return tallied(connection, projection.name)
-        found = {}
-        for part in projection.sums:
-            order = [row[1] for row in connection.execute(f"PRAGMA table_info({part_of(projection.name, part)})")]
-            table = part_of(projection.name, part)
-            found[part] = connection.execute(f"SELECT * FROM {table} ORDER BY {', '.join(order)}").fetchall()
-        return found
+        return projection.totals(connection)
     finally:
         connection.close()
-
-
-def tallied(connection, table):
-    """The sums of resources with their notes taken in, in a database of their own."""
-    mine = sqlite.library.connect("", isolation_level=None)
-    tally.create(mine, table)
-    for part in tally.PARTS:
-        for row in connection.execute(f"SELECT * FROM {part_of(table, part)}"):
-            mine.execute(f"INSERT INTO {part_of(table, part)} VALUES ({','.join('?' * len(row))})", row)
-    tally.settle(mine, table)
-    rows = mine.execute(f"SELECT * FROM {part_of(table, tally.TALLY)}").fetchall()
-    mine.close()
-    return {row[:6]: [msgspec.msgpack.decode(said, strict=False) for said in row[6:]] for row in rows}
 
 
 async def streams_of(ledger, kind):
@@ -169,7 +148,7 @@ async def test_live_equals_rebuild_equals_the_fold(
             await engine.close()
         head = ledger.size
         expected = await folded_rows(ledger, projection) if projection in RESOURCES else None
-    beside = {how: parts(path, projection) for how, path in paths.items()}
+    beside = {how: totals(path, projection) for how, path in paths.items()}
     assert all(each == beside["rebuilt"] for each in beside.values())
     assert bool(beside["rebuilt"]) == bool(projection.sums)
     found = {how: rows(path, projection.name) for how, path in paths.items()}
@@ -208,7 +187,7 @@ async def test_all_projections_together_are_what_each_is_alone(tmp_path, batch_s
             await alone.open()
             await alone.close()
             assert rows(together.path, projection.name) == rows(alone.path, projection.name)
-            assert parts(together.path, projection) == parts(alone.path, projection)
+            assert totals(together.path, projection) == totals(alone.path, projection)
 
 
 # --- as of any point --------------------------------------------------------------------------------------------------

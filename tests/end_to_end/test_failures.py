@@ -1,4 +1,4 @@
-"""Failures of real agents and schedulers, grouped by cause: counted as their sources say."""
+"""Failures of real agents, grouped by cause: counted as their sources say."""
 
 import gzip
 import json
@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 
 from tests.cli.commandline import good
-from tests.end_to_end.real_data import DATA, GOOGLE, KTH, needs_data
+from tests.end_to_end.real_data import DATA, needs_data
 
 pytestmark = needs_data
 LETTA = sorted((DATA / "letta-evals").glob("*.jsonl.gz"))
@@ -41,9 +41,9 @@ def simulations():
 
 @pytest.fixture(scope="module")
 def db(tmp_path_factory):
-    """All that has a format, but for the largest log, which has no failed job."""
+    """All runs of agents; the README's test has schedulers, too."""
     path = tmp_path_factory.mktemp("failures") / "ledger.db"
-    for format, files in (("tau2", TAU2), ("letta-evals", LETTA), ("swf", [KTH]), ("google-2011", GOOGLE[:8])):
+    for format, files in (("tau2", TAU2), ("letta-evals", LETTA)):
         good("import", "--db", path, "--format", format, *files)
     return path
 
@@ -103,20 +103,6 @@ def test_tool_errors_and_messages_of_no_format_of_tau2_are_all_there(db):
     assert (tools["tool",], errors) == (104, 104)
     assert (count(steps, "error_type"), malformed) == ({("format_error",): 148}, 148)
     assert len(steps) <= 4  # though each quotes what the model said
-
-
-def test_the_failures_of_schedulers_stand_apart(db):
-    # given
-    of_kth = sum(1 for line in read(KTH).splitlines() if not line.startswith(";") and line.split()[10] == "0")
-    of_google = Counter(line.split(",")[3] for path in GOOGLE[:8] for line in read(path).splitlines())
-    # when
-    rows = failures(db, "--kind", "job")
-    # then
-    found = count(rows, "status", "stop_reason", "message")
-    assert found["failed", "error", None] - of_kth == of_google["3"]
-    assert found["failed", "error", "evicted"] == of_google["2"]
-    assert found["expired", None, "lost"] == of_google["6"]
-    assert all(id.startswith("job-") for row in rows for id in row["samples"])
 
 
 def test_with_and_without_views_the_answer_is_the_same(db, tmp_path):
