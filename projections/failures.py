@@ -150,13 +150,17 @@ class _Fold:
 
     def keep(self) -> None:
         """Write what is to be remembered of what changed."""
-        for stream, open in self._changed.items():
-            if open.is_kept:
-                self._db.execute(f"DELETE FROM {self._table} WHERE stream = ? AND place = {_OPEN}", (stream,))
+        changed = self._changed.items()
+        where = f"stream = ? AND place = {_OPEN}"
+        known = [(stream,) for stream, open in changed if open.is_kept]
+        self._db.executemany(f"DELETE FROM {self._table} WHERE {where}", known)
+        rows = []
+        for stream, open in changed:
             open.is_kept = not open.is_empty
             if open.is_kept:
-                row = (stream, open.position, _OPEN, *[None] * (len(_COLUMNS) - 4), _encode(open))
-                self._db.execute(f"INSERT INTO {self._table} VALUES ({_MARKS})", row)
+                rows.append((stream, open.position, _OPEN, _encode(open)))
+        columns = "stream, position, place, state"
+        self._db.executemany(f"INSERT INTO {self._table} ({columns}) VALUES (?, ?, ?, ?)", rows)
 
     def _open(self, event: Recorded) -> Open:
         """Return what is remembered of a stream, to be changed."""
@@ -274,7 +278,12 @@ class _Fold:
 
     def _end(self, event: Recorded, status: str) -> None:
         if status == "completed" and event.data in _ENDED_WELL:
-            self._forget(event)
+            known = self._memory.get(event.stream)
+            if known is None or known.is_kept:
+                self._forget(event)
+            else:  # began in this batch, or not long ago: there is no row of it
+                self._changed.pop(event.stream, None)
+                self._memory[event.stream] = Open()
             return
         open = self._open(event)
         fact = upcast.fact(event)
