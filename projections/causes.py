@@ -23,6 +23,8 @@ SAMPLES: Final = 5
 """Ids that stand for a cause."""
 ROWS_OF_SAMPLES: Final = 100
 """Failures among which samples are looked for: a run may fail in one way many times."""
+AT_ONCE: Final = 20_000
+"""Failures up to which all are read at once, about 20 ms."""
 TREND: Final = 12
 """Parts of the time in which failures of a cause happened, each with a count."""
 EXAMPLES: Final = 10
@@ -114,7 +116,10 @@ async def causes(reader: Reader, asked: Asked) -> list[Failure]:
         where.parameters["since"] = asked.since.value
     text = f"SELECT {_GROUP} FROM failures WHERE {where} GROUP BY signature {having} ORDER BY 2 DESC, 4 DESC, 1"
     groups = await reader.read(f"{text} LIMIT :limit", {**where.parameters, "limit": asked.limit})
-    return [Failure(**await _told(reader, group, where)) for group in groups]
+    if sum(group[1] for group in groups) > AT_ONCE:
+        return [Failure(**await _told(reader, group, *await _walked(reader, group, where))) for group in groups]
+    happened = await _happened(reader, [group[0] for group in groups], where)
+    return [Failure(**await _told(reader, group, *_seen(group, happened[group[0]]))) for group in groups]
 
 
 async def cause(reader: Reader, signature: str, asked: Asked) -> Cause | None:
@@ -125,7 +130,7 @@ async def cause(reader: Reader, signature: str, asked: Asked) -> Cause | None:
     groups = await reader.read(text, where.parameters)
     if not groups:
         return None
-    told = await _told(reader, groups[0], where)
+    told = await _told(reader, groups[0], *await _walked(reader, groups[0], where))
     starts, _ = _starts(groups[0])
     return Cause(
         **told,
@@ -137,17 +142,12 @@ async def cause(reader: Reader, signature: str, asked: Asked) -> Cause | None:
     )
 
 
-async def _told(reader: Reader, group: Sequence[Any], where: Where) -> dict[str, Any]:
+async def _told(reader: Reader, group: Sequence[Any], samples: list[str], trend: list[int]) -> dict[str, Any]:
     """Return what a list tells of a group: a row of signature, count, first and last time."""
     signature, count, first_us, last_us = group
-    only = where.also()
-    only.add("signature = :signature", signature=signature)
-    rows = await reader.read(
-        "SELECT stream, kind, status, stop_reason, error_type, tool, message FROM failures "
-        f"WHERE {only} ORDER BY time_us DESC, position DESC LIMIT {ROWS_OF_SAMPLES}",
-        only.parameters,
-    )
-    _, kind, status, stop_reason, error_type, tool, message = rows[0]
+    columns = "kind, status, stop_reason, error_type, tool, message"  # the same in all rows of a signature
+    text = f"SELECT {columns} FROM failures WHERE signature = :signature LIMIT 1"
+    kind, status, stop_reason, error_type, tool, message = (await reader.read(text, {"signature": signature}))[0]
     return {
         "signature": signature,
         "kind": kind,
@@ -159,9 +159,41 @@ async def _told(reader: Reader, group: Sequence[Any], where: Where) -> dict[str,
         "error_type": error_type,
         "tool": tool,
         "message": message,
-        "samples": list(dict.fromkeys(row[0] for row in rows))[:SAMPLES],
-        "trend": await _trend(reader, only, group),
+        "samples": samples,
+        "trend": trend,
     }
+
+
+async def _happened(reader: Reader, signatures: Sequence[str], where: Where) -> dict[str, list[Any]]:
+    """Return stream and time of all failures of causes, newest first: of few it is quicker to read all at once."""
+    only = where.also()
+    only.add("signature IN (SELECT value FROM json_each(:listed))", listed=msgspec.json.encode(signatures).decode())
+    text = f"SELECT signature, stream, time_us FROM failures WHERE {only} ORDER BY time_us DESC, position DESC"
+    found: dict[str, list[Any]] = {signature: [] for signature in signatures}
+    for signature, *row in await reader.read(text, only.parameters):
+        found[signature].append(row)
+    return found
+
+
+def _seen(group: Sequence[Any], happened: Sequence[Any]) -> tuple[list[str], list[int]]:
+    """Return samples and trend of a group from all its failures."""
+    starts, width_us = _starts(group)
+    trend = [0] * TREND
+    for _, time_us in happened:
+        trend[(time_us - starts[0]) // width_us] += 1
+    return _samples(happened), trend
+
+
+async def _walked(reader: Reader, group: Sequence[Any], where: Where) -> tuple[list[str], list[int]]:
+    """Return samples and trend of a group, each by a walk over the index."""
+    only = where.also()
+    only.add("signature = :signature", signature=group[0])
+    text = f"SELECT stream FROM failures WHERE {only} ORDER BY time_us DESC, position DESC LIMIT {ROWS_OF_SAMPLES}"
+    return _samples(await reader.read(text, only.parameters)), await _trend(reader, only, group)
+
+
+def _samples(rows: Sequence[Any]) -> list[str]:
+    return list(dict.fromkeys(row[0] for row in rows[:ROWS_OF_SAMPLES]))[:SAMPLES]
 
 
 def _starts(group: Sequence[Any]) -> tuple[list[int], int]:

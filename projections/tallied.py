@@ -10,6 +10,8 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from projections.period import DAY_US, Period, Piece, pieces
 from projections.reader import Reader
 from projections.tally import (
@@ -22,6 +24,7 @@ from projections.tally import (
     OWN,
     PROJECT,
     SERIES,
+    STATUSES,
     TALLY,
     WIDTH,
     Histogram,
@@ -36,6 +39,8 @@ AT_ONCE_SIZE: Final = 50_000
 """Bytes of sums up to which they are added up on the event loop, about 5 ms; more are left to a thread."""
 AT_ONCE: Final = 2_000
 """Rows up to which they are counted there, likewise."""
+AGENTS_MAX: Final = 5_000
+"""Sums of agents that are added up by the day, some 50 ms."""
 Take = Callable[..., None]
 """Takes the first hour of what a histogram is of, the histogram, and how many times (1 or -1) it counts."""
 _NOTED: Final = -1
@@ -195,20 +200,23 @@ def _owner(whose: Whose, bound: dict[str, Any]) -> str:
 
 async def busiest(reader: Reader, table: str, whose: Whose, period: Period, limit: int) -> Mapping[str, Histogram]:
     """Return the agents with the most resources of the period, most first, and what theirs count for."""
-    size_us = _BLOCK_US
     bound: dict[str, Any] = {"limit": limit, **whose.named}
-    selects = []
-    for number, piece in enumerate(pieces(period, (size_us, 1))):
-        since, until = f"since{number}", f"until{number}"
-        mine = whose.condition()
-        if piece.size_us == 1:
+    selects: list[str] = []
+    for number, piece in enumerate(pieces(period, (_BLOCK_US, DAY_US, 1))):
+        size_us, since, until = piece.size_us, f"since{number}", f"until{number}"
+        days = await _by_days(reader, table, whose, piece) if size_us == DAY_US else None
+        bound |= {since: piece.since_us // size_us, until: piece.until_us // size_us}
+        if size_us == _BLOCK_US:
+            within = f"block >= :{since} AND block < :{until} AND agent_id <> '' AND {whose.condition()}"
+            selects.append(f"SELECT agent_id AS agent, total AS many FROM {table}_{TALLY} WHERE {within}")
+        elif days is not None:
+            bound[f"days{number}"] = msgspec.json.encode(days).decode()
+            selects.append(f"SELECT key AS agent, value AS many FROM json_each(:days{number})")
+        else:
             bound |= {since: piece.since_us, until: piece.until_us}
-            within = f"created_us >= :{since} AND created_us < :{until} AND {SHOWN} AND {mine}"
+            within = f"created_us >= :{since} AND created_us < :{until} AND {SHOWN} AND {whose.condition()}"
             selects.append(f"SELECT agent_id AS agent, 1 AS many FROM {table} WHERE agent_id <> '' AND {within}")
             continue
-        bound |= {since: piece.since_us // size_us, until: piece.until_us // size_us}
-        within = f"block >= :{since} AND block < :{until} AND agent_id <> '' AND {mine}"
-        selects.append(f"SELECT agent_id AS agent, total AS many FROM {table}_{TALLY} WHERE {within}")
         selects.append(_noted(table, since, until, size_us, whose))
     if not selects:
         return {}
@@ -218,6 +226,28 @@ async def busiest(reader: Reader, table: str, whose: Whose, period: Period, limi
     )
     names = [name for name, _ in await reader.read(ranked, bound)]
     return {name: await total(reader, table, whose._replace(agent_id=name), period, short=True) for name in names}
+
+
+async def _by_days(reader: Reader, table: str, whose: Whose, piece: Piece) -> dict[str, int] | None:
+    """Return how many resources agents have in the days of a piece; None where rows are quicker to count than sums."""
+    blocks = {"low": piece.since_us // _BLOCK_US, "high": (piece.until_us - 1) // _BLOCK_US, **whose.named}
+    where = f"block BETWEEN :low AND :high AND agent_id <> '' AND {whose.condition()}"
+    read = f"SELECT agent_id, series FROM {table}_{TALLY} WHERE {where} LIMIT {AGENTS_MAX + 1}"
+    rows = await reader.read(read, blocks)
+    if len(rows) > AGENTS_MAX:
+        return None
+    if len(rows) > AT_ONCE // 10:
+        return await asyncio.to_thread(_add_days, rows, piece)
+    return _add_days(rows, piece)
+
+
+def _add_days(rows: Sequence[Any], piece: Piece) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for agent_id, said in rows:
+        for day, counts in block_of(said).items():
+            if piece.covers(day * 24):
+                found[agent_id] = found.get(agent_id, 0) + sum(counts.get(code, 0) for code in STATUSES.values())
+    return found
 
 
 def _noted(table: str, since: str, until: str, size_us: int, whose: Whose) -> str:

@@ -16,6 +16,7 @@ from scripts.bench import (
     append_one,
     as_of,
     deliver,
+    forensics,
     import_swf,
     lists,
     owed,
@@ -44,6 +45,7 @@ BENCHES: dict[str, ModuleType] = {
     "rebuild": rebuild,
     "verify": verify,
     "proofs": proofs,
+    "forensics": forensics,
     "owed": owed,
     "deliver": deliver,
 }
@@ -56,7 +58,7 @@ BENCHES: dict[str, ModuleType] = {
 def main(only: tuple[str, ...], size: str, target: Path | None) -> None:
     """Measure Job Ledger beside plain baselines, each pair in turns, and tell the ratios.
 
-    small: shows in under a minute that every bench runs; its ratios mean little. full: about 19 minutes. huge: adds
+    small: shows in under a minute that every bench runs; its ratios mean little. full: about 24 minutes. huge: adds
     1e7.
     """
     console = Console(stderr=True)

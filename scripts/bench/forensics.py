@@ -8,14 +8,16 @@ forty causes; one in ten says something, has a step of one of five models, and a
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -37,6 +39,8 @@ AGENTS, CAUSES, MODELS = 1_000, 40, 5
 LONG = "run-00000000-0000-4000-8000-000000000001"
 """The run with many events."""
 LONG_EVENTS = 10_000
+ASKED = 9
+"""Questions in one round."""
 WORDS = (
     "ledger", "record", "flight", "booking", "refund", "payment", "seat", "window", "order", "parcel", "invoice",
     "account", "signal", "network", "reset", "plan", "customer", "update", "confirm", "cancel", "search", "reserve",
@@ -50,11 +54,12 @@ def run(place: Workplace) -> Iterator[Row]:
     """Measure, and yield the rows."""
     log = asyncio.run(_make(place.fresh(), place.scale.as_of_runs))
     with ours(place, log) as server:
-        for name, paths in _questions(place.scale.as_of_runs).items():
-            yield _row(place, name, lambda asked=paths: _asked(server, asked), LIMIT_MS, f"median of {len(paths)}")
-        path = f"/v1/runs/{LONG}/report"
-        note = f"{LONG_EVENTS:,} events, over HTTP"
-        yield _row(place, "report", lambda: _asked(server, [path] * 3), REPORT_LIMIT_MS, note)
+        for name, path_of in QUESTIONS.items():
+            fresh = itertools.count()
+            asked = partial(_asked, server, path_of, fresh, place.scale.as_of_runs)
+            yield _row(place, name, asked, LIMIT_MS, f"median of {ASKED}, each asked for the first time")
+        report = partial(_asked, server, lambda _, __: f"/v1/runs/{LONG}/report", itertools.count(), 0)
+        yield _row(place, "report", report, REPORT_LIMIT_MS, f"{LONG_EVENTS:,} events, over HTTP")
     note = f"{LONG_EVENTS:,} events, by command, with its start"
     yield _row(place, "report, command", lambda: _command(log.path, "report", LONG), REPORT_LIMIT_MS, note)
     place.remove(log.path)
@@ -66,26 +71,31 @@ def _row(place: Workplace, name: str, measure: Callable[[], Lap], limit_ms: floa
     return row("forensics", name, pairs, unit="ms", target=1.0, note=note, is_less_better=True)
 
 
-def _questions(runs: int) -> dict[str, list[str]]:
-    """Return paths by the name of a question, no two alike."""
-    times = [to_text(START_US + runs * SECOND_US * each // 20) for each in range(1, 10)]
-    return {
-        "failures": [f"/v1/failures?limit={limit}" for limit in range(90, 99)],
-        "failures since": [f"/v1/failures?since={each}" for each in times],
-        "failures of an agent": [f"/v1/failures?agent_id=agent-{each:08d}" for each in range(9)],
-        "stats": [f"/v1/stats?top={each}" for each in range(5, 14)],
-        "stats of an agent": [f"/v1/stats?agent_id=agent-{each:08d}" for each in range(9)],
-        "stats since": [f"/v1/stats?since={each}" for each in times],
-        "search, a word of many": [f"/v1/search?query={word}" for word in WORDS[:9]],
-        "search, a word of all": [f"/v1/search?query=nightly&limit={each}" for each in range(20, 29)],
-        "search, no such word": [f"/v1/search?query=no{word}" for word in WORDS[:9]],
-        "search, three words": [f"/v1/search?query={'+'.join(WORDS[each : each + 3])}" for each in range(9)],
-    }
+def _since(number: int, runs: int) -> str:
+    """Return a time within the history, for each number another one."""
+    return to_text(START_US + runs * SECOND_US * (number % 19 + 1) // 20 + number)
 
 
-def _asked(server: Served, paths: Sequence[str]) -> Lap:
+QUESTIONS: Final[dict[str, Callable[[int, int], str]]] = {
+    "failures": lambda number, runs: f"/v1/failures?limit={100 - number}",
+    "failures since": lambda number, runs: f"/v1/failures?since={_since(number, runs)}",
+    "failures of an agent": lambda number, runs: f"/v1/failures?agent_id=agent-{number:08d}",
+    "stats": lambda number, runs: f"/v1/stats?top={5 + number}",
+    "stats of an agent": lambda number, runs: f"/v1/stats?agent_id=agent-{number:08d}",
+    "stats since": lambda number, runs: f"/v1/stats?since={_since(number, runs)}",
+    "search, a word of many": lambda number, runs: f"/v1/search?query={WORDS[number]}",
+    "search, a word of all": lambda number, runs: f"/v1/search?query=nightly&limit={20 + number}",
+    "search, no such word": lambda number, runs: f"/v1/search?query=no{WORDS[number]}",
+    "search, three words": lambda number, runs: f"/v1/search?query={'+'.join(WORDS[number : number + 3])}",
+    "search, failed only": lambda number, runs: f"/v1/search?query={WORDS[number]}&status=failed",
+}
+"""The path of a question by its number, no two alike, and by how many runs there are."""
+
+
+def _asked(server: Served, path_of: Callable[[int, int], str], fresh: Iterator[int], runs: int) -> Lap:
     taken = []
-    for path in paths:
+    for number in itertools.islice(fresh, ASKED):
+        path = path_of(number, runs)
         began = time.perf_counter()
         server.get(path)
         taken.append((time.perf_counter() - began) * 1000)
