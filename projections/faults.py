@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 from typing import Any, Final, Literal
 
 import msgspec
@@ -26,6 +27,8 @@ _decode = msgspec.json.Decoder(facts.Step).decode
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that went wrong. ``position``: where in the log it did; ``step``: the number of the step.
+
+    ``after_s``: from the start to the effective time of its event, the latest time told by then.
 
     ``format``: the model answered in a form that could not be used and was asked again; it stands where the log first
     tells of its answer, as the tools that this calls come later. ``tool``: a tool returned an error. ``step``: a step
@@ -84,6 +87,7 @@ class Faults:
         self._course = course
         self._numbers = numbers
         self._times_us = times_us
+        self._reached_us = dict(zip(times_us, accumulate(times_us.values(), max), strict=True))
         self._full = full
         self.said = {id: _decode(step.said) for id, step in course.steps.items()}
         self._bad_calls: dict[str | None, list[Call]] = {}
@@ -162,7 +166,7 @@ class Faults:
             kind=kind,
             position=position,
             time=to_text(time_us),
-            after_s=(time_us - began_us) / 1_000_000,
+            after_s=(self._reached_us[position] - began_us) / 1_000_000,
             step=None if step_id is None else self._numbers.get(step_id),
             step_id=step_id,
             type=type,
@@ -179,8 +183,9 @@ class Faults:
         failed: dict[bytes, int] = {}
         found = []
         for index, (call, identity) in enumerate(zip(calls, identities, strict=True)):
-            before = failed.pop(identity, None)
-            if before is not None:
+            before = failed.get(identity)
+            if before is not None and call.position > (calls[before].return_position or 0):  # else made side by side
+                del failed[identity]
                 found.append(
                     Retry(
                         kind="tool",

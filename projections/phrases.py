@@ -29,6 +29,8 @@ _BEFORE: Final = 60
 _MARKS_MAX: Final = 500
 """Places of a text among which the best one for a snippet is looked for."""
 _TERM = re.compile(r'(-?)(?:"([^"]*)(?:"|$)|([^\s"]+))(\*?)')
+_NOT_SAID = re.compile("[\0\ud800-\udfff]")
+"""What SQLite does not take and no text has: NUL, and surrogates, which stand for bytes of a shell that are no text."""
 _WORD = re.compile("(?:[^\\W_][\u0300-\u036f]*)+")
 _GOES_ON, _ENDS = r"[^\W_]*", r"(?![^\W_])"
 _ACCENTS: Final = "[\u0300-\u036f]{0,8}"
@@ -54,7 +56,7 @@ class Term(NamedTuple):
     @property
     def match(self) -> str:
         """The term in the language of FTS5: a string, which it takes apart as it did the texts, and nothing else."""
-        quoted = self.text.replace('"', '""').replace("\0", " ")
+        quoted = _NOT_SAID.sub(" ", self.text.replace('"', '""'))
         return f'"{quoted}"{" *" if self.begins else ""}'
 
     @property

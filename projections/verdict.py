@@ -31,7 +31,7 @@ def verdict(
     if run.status == "failed" or (run.status == "expired" and (run.stop_reason or error_of(run.metadata).message)):
         parts.append(f": {_why(run)}")
     elif run.status == "cancelled" and cancelled is not None:
-        parts.append(f" by {cancelled.by or cancelled.actor}")
+        parts.append(f"{',' if run.running_us is None else ''} by {cancelled.by or cancelled.actor}")
     elif run.status == "completed" and run.stop_reason not in (None, "end_turn"):
         parts.append(f": {run.stop_reason}")
     parts.append(_on_the_way(run, errors, loops))

@@ -16,7 +16,7 @@ from projections.causes import READ, Asked, Cause, Failure, Share, cause, causes
 from projections.failures import KINDS_OF_FAILURE
 from projections.file import views_path
 from projections.overlay import Overlay
-from server.cli.options import clean, db_option, json_option, out, point, reading, run, say_json, table
+from server.cli.options import TEXT, clean, db_option, json_option, out, point, reading, run, say_json, table
 from server.params import LIMIT_DEFAULT, LIMIT_MAX
 
 _BARS = "·▁▂▃▄▅▆▇█"
@@ -32,7 +32,7 @@ _WIDTH = 7
 @click.argument("signature", required=False)
 @click.option("--since", help="Only since then: a time, or after a position.")
 @click.option("--new", "only_new", is_flag=True, help="Only causes that had never been seen before --since.")
-@click.option("--agent", "agents", multiple=True, help="Only runs and jobs of this agent; may be repeated.")
+@click.option("--agent", "agents", type=TEXT, multiple=True, help="Only runs and jobs of this agent; may be repeated.")
 @click.option("--kind", "kinds", multiple=True, type=click.Choice(KINDS_OF_FAILURE), help="What failed.")
 @click.option("--stop-reason", type=click.Choice(STOP_REASONS), help="Only what stopped for this reason.")
 @click.option("--error-type", help="Only this type of error.")

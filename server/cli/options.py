@@ -24,6 +24,23 @@ from projections.history import AsOf
 
 T = TypeVar("T")
 
+
+class _Text(click.types.StringParamType):
+    """Text that a ledger may hold: not what a shell passes on of bytes that are no UTF-8."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """See ``click.ParamType``."""
+        text = str(super().convert(value, param, ctx))
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            self.fail(f"{text!r} is not UTF-8.", param, ctx)
+        return text
+
+
+TEXT = _Text()
 db_option = click.option(
     "--db",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -105,11 +122,15 @@ def existing(db: Path) -> Path:
 
 
 def check_target(db: Path, target: Path) -> None:
-    """Raise ``UsageError`` where a result is to be written over a file of the ledger itself."""
+    """Raise ``UsageError`` where a result is to be written over a file of the ledger itself, or where there is none."""
     endings = ("", "-wal", "-shm", "-journal", ".signed", ".verified", ".callbacks", ".writer", ".rebuild")
     own = {private.named_after(where, ending) for where in (db, views_path(db)) for ending in endings}
     own |= {private.beside(db, ending) for ending in (".key", ".pub", ".secret")}
-    if target.resolve() in own:
+    try:
+        where = target.resolve()
+    except RuntimeError as error:  # links that lead to each other
+        raise Unreadable(path=target, reason="it is a link that leads nowhere") from error
+    if where in own:
         raise click.UsageError(f"{target} belongs to the ledger; name another file.")
 
 

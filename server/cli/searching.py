@@ -24,7 +24,7 @@ from projections.query import Filters
 from projections.runs import RUNS
 from projections.texts import TEXTS
 from projections.tools import TOOLS
-from server.cli.options import clean, db_option, json_option, out, point, reading, run, say_json
+from server.cli.options import TEXT, clean, db_option, json_option, out, point, reading, run, say_json
 
 LIMIT_MAX = 10_000
 """Finds that are read at once; more are had with ``--before``."""
@@ -36,10 +36,10 @@ LIMIT_MAX = 10_000
 @click.option("--what", "whats", type=click.Choice(WHATS), multiple=True, help="Only there; may be repeated.")
 @click.option("--kind", "kinds", type=click.Choice(KINDS), multiple=True, help="Only what these say.")
 @click.option("--id", "id", help="Only what this job, run or batch says.")
-@click.option("--agent", help="Only of this agent.")
+@click.option("--agent", type=TEXT, help="Only of this agent.")
 @click.option("--status", type=click.Choice(statuses("job")), multiple=True, help="Only of those that are so now.")
 @click.option("--stop-reason", type=click.Choice(STOP_REASONS), help="Only of those that stopped for this.")
-@click.option("--tool", "tools", multiple=True, help="Only of runs that called this tool.")
+@click.option("--tool", "tools", type=TEXT, multiple=True, help="Only of runs that called this tool.")
 @click.option("--since", metavar="WHEN", help="Only what happened at this time or later, or after this position.")
 @click.option("--until", metavar="WHEN", help="Only what happened at this time or earlier.")
 @click.option("--before", type=click.IntRange(1, 2**63 - 1), help="Only what stands before this position of the log.")

@@ -18,7 +18,7 @@ from projections.overlay import Overlay
 from projections.query import OPEN, Filters, Query
 from projections.stuck import PROJECTIONS, Silent
 from projections.stuck import stuck as found_stuck
-from server.cli.options import clean, db_option, json_option, out, reading, run, say_json, table
+from server.cli.options import TEXT, clean, db_option, json_option, out, reading, run, say_json, table
 
 LIMIT_MAX: Final = 100_000
 _UNITS_S: Final = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -68,7 +68,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True):
 @db_option
 @json_option
 @click.option("--for", "silent_us", type=Duration(), default="10m", show_default=True, help="Silent for so long.")
-@click.option("--agent", "agents", multiple=True, help="Only those of this agent; repeatable.")
+@click.option("--agent", "agents", type=TEXT, multiple=True, help="Only those of this agent; repeatable.")
 @click.option("--status", "statuses", multiple=True, type=click.Choice(OPEN), help="Only these; repeatable.")
 @click.option("--limit", type=click.IntRange(1, LIMIT_MAX), default=100, show_default=True, help="At most so many.")
 def stuck(

@@ -262,6 +262,14 @@ def test_a_person_goes_through_a_run_and_gets_the_terminal_back(reports, last):
     assert "Traceback" not in terminal.told
 
 
+def test_who_ends_the_process_gives_the_terminal_back_too(reports):
+    terminal = Terminal("replay", "--db", reports, WRONG)
+    terminal.until("event 1 of 18")
+    terminal.process.send_signal(signal.SIGTERM)
+    assert terminal.end() == (128 + signal.SIGTERM, True)
+    assert terminal.told.rstrip().endswith("\x1b[?1049l\x1b[?25h")
+
+
 def test_plain_lines_come_where_they_are_asked_for_or_nobody_can_press_keys(db, reports):
     plain = good("replay", "--db", reports, WRONG).out
     terminal = Terminal("replay", "--plain", "--db", reports, WRONG, columns=200)

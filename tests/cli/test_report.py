@@ -173,3 +173,12 @@ def test_what_cannot_be_done_is_told_in_a_line(db, arguments, told):
     assert (done.code, done.raw) == (2, b"")
     (line,) = done.err.splitlines()
     assert told in line
+
+
+def test_a_link_that_leads_to_itself_is_no_place_for_a_report(db, tmp_path):
+    link = tmp_path / "loop.html"
+    link.symlink_to(link)
+    done = jobledger("report", "--db", db, JOB, "--html", link)
+    assert (done.code, done.raw) == (2, b"")
+    (line,) = done.err.splitlines()
+    assert "a link that leads nowhere" in line

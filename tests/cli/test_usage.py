@@ -236,3 +236,22 @@ def test_a_command_that_reads_needs_no_right_to_write(db, tmp_path, arguments, u
     assert (done.code, done.err) == (0, "")
     assert done.raw == good(*arguments, "--db", db).raw
     assert [path.name for path in folder.iterdir()] == ["ledger.db"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["search", "nightly", "--agent", "\udcff"],
+        ["search", "nightly", "--tool", "\udcff"],
+        ["failures", "--agent", "\udcff"],
+        ["stuck", "--agent", "\udcff"],
+        ["stats", "--agent", "\udcff"],
+        ["report", "run-\udcff"],
+    ],
+    ids=joined,
+)
+def test_bytes_that_are_no_text_are_told_in_one_line(db, arguments):
+    done = jobledger(*arguments, "--db", db)
+    assert (done.code, done.raw) == (2, b"")
+    (line,) = done.err.splitlines()
+    assert line.startswith("jobledger: ")

@@ -69,6 +69,7 @@ def finds(db, query, columns=WHATS):
         ('er"ror', False, []),
         ("er\0ror", False, []),
         ("error\0code", True, ["error-code"]),
+        ("error\udcffcode", True, ["error-code"]),
         ("☃ error 🦉", True, ["error"]),
     ],
 )

@@ -117,6 +117,26 @@ def test_a_call_that_failed_and_is_made_again_is_a_retry(what, calls, expected):
     assert [(each.later, each.succeeded) for each in reported(*happened).retries] == expected
 
 
+@pytest.mark.parametrize(
+    ("what", "after", "expected"),
+    [
+        ("both failed", [back(3, "c2", "error")], []),
+        ("one failed, the other not", [back(3, "c2")], []),
+        ("and then a third time", [back(3, "c2", "error"), call(4, "c3"), back(5, "c3")], [(1, 5, True)]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_calls_made_side_by_side_are_no_retries_of_each_other(what, after, expected):
+    told = reported(call(1, "c1"), call(1, "c2"), back(2, "c1", "error"), *after)
+    assert [(each.later, each.position - 1, each.succeeded) for each in told.retries] == expected
+
+
+def test_no_error_came_before_the_start_where_clocks_jump_back():
+    told = reported(running(10), call(4), back(5, status="error"), ended(2, "failed"))
+    assert [error.after_s for error in told.errors] == [0, 0]
+    assert [entry.gap_s for entry in told.timeline] == [0, 10, 0, 0, 0]
+
+
 def test_a_step_that_failed_by_itself_and_is_followed_by_another_is_a_retry():
     told = reported(running(), step(1, A, status="failed", error_type="llm_api_error"), done(2, B))
     assert [(each.kind, each.step, each.succeeded) for each in told.retries] == [("step", 2, True)]
@@ -142,6 +162,11 @@ def test_who_cancelled_deleted_and_asked_for_what_was_refused_is_told():
     assert (told.refused[0].asked, told.refused[0].found, told.refused[0].by) == ("completed", "cancelled", "user-3")
     assert told.deleted.reason == "old"
     assert told.verdict == "cancelled after 1.0 s by user-2; it was deleted"
+
+
+def test_who_cancelled_it_before_it_ran_is_told_apart_from_what_ran():
+    told = reported((1, "cancelled", {"by": "user-2"}))
+    assert told.verdict == "cancelled 1.0 s after its creation, before it ran, by user-2"
 
 
 def test_each_attempt_at_the_callback_is_told_and_of_its_url_only_the_host():
