@@ -8,8 +8,8 @@ What was read is kept until the views change.
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,16 +21,15 @@ from projections import query as sql
 from projections.engine import PROJECTIONS
 from projections.history import AsOf
 from projections.past import Past, StreamsOf
+from projections.patience import DEADLINE_S, Moment, begin, end, read_patiently
 from projections.query import Cursor, Query
-from projections.reader import HERE, Place
+from projections.reader import HERE, Place, Reader
 from projections.resources import COLUMNS, Render, ResourceProjection, state_of
 
 STEPS_MAX = 40_000
 """SQLite VM steps that a read may take on the event loop, about 2 ms; longer ones go to a thread."""
 STEPS = 2_000
 """Steps between two looks at how long a read has taken; SQLite counts them over all uses of a statement."""
-DEADLINE_S = 20.0
-"""How long a read on the thread may take: no request waits longer, and no snapshot pins the WAL longer."""
 ROWS_MAX = 50_000
 """Single rows kept in memory, about 1 KiB each."""
 PAGES_SIZE_MAX = 64 * 1024 * 1024
@@ -78,6 +77,8 @@ class Views:
         self._broken_off = False
         self._quick.set_progress_handler(self._break_off, STEPS)
         self._slow: sqlite.Connection | None = None
+        self._still: sqlite.Connection | None = None
+        self._one_at_a_time = asyncio.Lock()
         self.stamp = 0
         self._rows: dict[str, Row] = {}
         self._pages: dict[Any, Any] = {}
@@ -102,8 +103,9 @@ class Views:
         """Release the file."""
         self._single.close()
         self._quick.close()
-        if self._slow is not None:
-            await self._slow.close()
+        for connection in (self._slow, self._still):
+            if connection is not None:
+                await connection.close()
 
     def forget(self, changed: dict[str, list[str]], others_wrote: bool = False) -> None:
         """Drop what is kept of rows that this process changed, and all pages; call it after each commit.
@@ -198,19 +200,23 @@ class Views:
         """See ``Reader.places``."""
         return HERE
 
+    @asynccontextmanager
+    async def moment(self) -> AsyncIterator[Reader]:
+        """Read the views as they are at one moment, however many queries that takes; one after the other may do so."""
+        async with self._one_at_a_time:
+            if self._still is None:
+                self._still = await sqlite.open_async(lambda: _open(self._path))
+            connection = self._still
+            try:
+                await connection.run(begin)
+                yield Moment(connection)
+            finally:
+                await connection.run(end)
+
     async def _read_slowly(self, text: str, parameters: dict[str, Any]) -> list[Any]:
         if self._slow is None:
             raise Unavailable(reason="the views are closed")
-        patience = _Patience(DEADLINE_S)
-        try:
-            return await self._slow.run(lambda db: patience.read(db, text, parameters))
-        except sqlite.OperationalError as error:
-            if not patience.is_over():
-                raise
-            reason = f"the query took longer than {DEADLINE_S:g} s; ask for less"
-            raise Unavailable(reason=reason) from error
-        finally:
-            patience.end()  # a caller who went away is not read for any longer
+        return await read_patiently(self._slow, text, parameters)
 
     def _break_off(self) -> int:
         self._looks += 1
@@ -286,41 +292,6 @@ class Views:
         )
         rows = await self.read(text, {**where.parameters, "rank": rank})
         where.add("duration_ns >= :percentile", percentile=rows[0][0] if rows else 0)
-
-
-class _Patience:
-    """How long a read on the thread goes on: until its deadline, or until nobody waits for it."""
-
-    def __init__(self, seconds: float) -> None:
-        self._until = time.monotonic() + seconds
-
-    def is_over(self) -> bool:
-        return time.monotonic() >= self._until
-
-    def end(self) -> None:
-        self._until = 0.0
-
-    def read(self, db: Any, text: str, parameters: dict[str, Any]) -> list[Any]:
-        if self.is_over():
-            return []
-        db.set_progress_handler(self.is_over, STEPS_MAX)
-        try:
-            return _rows(db, text, parameters)
-        finally:
-            db.set_progress_handler(None, 0)
-
-
-def _rows(db: Any, text: str, parameters: dict[str, Any]) -> list[Any]:
-    rows: list[Any]
-    try:
-        rows = db.execute(text, parameters).fetchall()
-    except sqlite.OperationalError as error:
-        if not str(error).startswith("vtable constructor failed"):
-            raise
-        # A rebuild put another full-text index in its place. For tables SQLite sees that by itself, and here after one.
-        db.execute("SELECT name FROM projections").fetchall()
-        rows = db.execute(text, parameters).fetchall()
-    return rows
 
 
 _TABLES = {"job": "jobs", "run": "runs", "batch": "batches"}

@@ -52,11 +52,11 @@ WORDS = (
 
 def run(place: Workplace) -> Iterator[Row]:
     """Measure, and yield the rows."""
-    log = asyncio.run(_make(place.fresh(), place.scale.as_of_runs))
+    log = asyncio.run(_make(place.fresh(), place.scale.forensic_runs))
     with ours(place, log) as server:
         for name, path_of in QUESTIONS.items():
             fresh = itertools.count()
-            asked = partial(_asked, server, path_of, fresh, place.scale.as_of_runs)
+            asked = partial(_asked, server, path_of, fresh, place.scale.forensic_runs)
             yield _row(place, name, asked, LIMIT_MS, f"median of {ASKED}, each asked for the first time")
         report = partial(_asked, server, lambda _, __: f"/v1/runs/{LONG}/report", itertools.count(), 0)
         yield _row(place, "report", report, REPORT_LIMIT_MS, f"{LONG_EVENTS:,} events, over HTTP")

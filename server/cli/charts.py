@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Final
 
-LEVELS: Final = " ▁▂▃▄▅▆▇█"
+from projections.durations import in_words
+
+LEVELS: Final = "·▁▂▃▄▅▆▇█"
 """From nothing to all; a value above 0 is never shown as nothing."""
 _UNITS: Final = (
     ("d", 86_400 * 10**9),
     ("h", 3_600 * 10**9),
-    ("m", 60 * 10**9),
+    ("min", 60 * 10**9),
     ("s", 10**9),
     ("ms", 10**6),
     ("µs", 1000),
@@ -55,12 +56,11 @@ def _can_show(text: str) -> bool:
 
 
 def time_text(time_ns: int | None) -> str:
-    """Return a stretch of time in three digits and a unit, from a minute on in two units; a dash for none."""
+    """Return a stretch of time in three digits and a unit, from a minute on as ``in_words`` does; a dash for none."""
     if time_ns is None:
         return "–"
-    for (name, unit), (lesser, part) in pairwise(_UNITS[:4]):
-        if time_ns >= unit:
-            return f"{time_ns // unit:,} {name} {time_ns % unit // part:02} {lesser}"
+    if time_ns >= 60 * 10**9:
+        return in_words(time_ns / 10**9)
     for name, unit in _UNITS:
         if time_ns >= unit:
             value = time_ns / unit

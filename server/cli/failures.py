@@ -16,10 +16,10 @@ from projections.causes import READ, Asked, Cause, Failure, Share, cause, causes
 from projections.failures import KINDS_OF_FAILURE
 from projections.file import views_path
 from projections.overlay import Overlay
+from server.cli.charts import bar, sparkline
 from server.cli.options import TEXT, clean, db_option, json_option, out, point, reading, run, say_json, table
 from server.params import LIMIT_DEFAULT, LIMIT_MAX
 
-_BARS = "·▁▂▃▄▅▆▇█"
 _SHOWN = 10
 """Causes of one kind that a list of several kinds shows."""
 _WIDTH = 7
@@ -136,7 +136,8 @@ def _entry(console: Console, failure: Failure) -> None:
     headline = Text(f"{failure.count:>{_WIDTH},}  {_headline(failure)}", style="bold")
     console.print(headline, overflow="fold")
     lines = [Text(clean(failure.message))] if failure.message else []
-    lines.append(Text(f"{_minute(failure.first_seen)} to {_minute(failure.last_seen)}  {bars(failure.trend)}"))
+    trend = sparkline(failure.trend, len(failure.trend))
+    lines.append(Text(f"{_minute(failure.first_seen)} to {_minute(failure.last_seen)}  {trend}"))
     lines.append(Text(f"{failure.signature}  e.g. {clean(failure.samples[0])}", style="dim"))
     for line in lines:
         for part in line.wrap(console, max(20, console.width - len(indent)), overflow="fold"):
@@ -192,14 +193,8 @@ def _chart(found: Cause) -> Table:
     rows.columns[1].justify = "right"
     highest = max(bucket.count for bucket in found.buckets)
     for bucket in found.buckets:
-        rows.add_row(_minute(bucket.start), f"{bucket.count:,}", "█" * -(-bucket.count * 30 // highest))
+        rows.add_row(_minute(bucket.start), f"{bucket.count:,}", bar(bucket.count, 0, highest, 30))
     return rows
-
-
-def bars(counts: list[int]) -> str:
-    """Return counts as a line of bars; what is not nothing is always seen."""
-    highest = max(counts, default=0) or 1
-    return "".join(_BARS[-(-count * (len(_BARS) - 1) // highest)] for count in counts)
 
 
 def _minute(time: str) -> str:

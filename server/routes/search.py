@@ -14,8 +14,8 @@ from ledger.jsontext import INT_MAX
 from ledger.transitions import KINDS, STOP_REASONS, statuses
 from projections.documents import WHATS, What
 from projections.finds import Asked, Find, find
+from projections.patience import DEADLINE_S
 from projections.query import Filters
-from projections.views import DEADLINE_S
 from server.exchange import Exchange
 from server.listing import Made, kept, made, own
 from server.params import Params

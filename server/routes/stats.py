@@ -42,7 +42,8 @@ async def stats(exchange: Exchange) -> web.Response:
         project_id=asked.whose.project_id if caller.project_id is None else caller.project_id,
     )
     await exchange.wait_for_position()
-    return json_answer(await statistics(exchange.app.views, msgspec.structs.replace(asked, whose=whose)))
+    async with exchange.app.views.moment() as reader:  # so that totals, buckets and agents are of one and the same
+        return json_answer(await statistics(reader, msgspec.structs.replace(asked, whose=whose)))
 
 
 ROUTES = [Route("GET", "/v1/stats", stats, "read", "Count and measure", query=read_asked, answer=Statistics)]

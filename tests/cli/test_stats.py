@@ -80,11 +80,11 @@ def test_stats_shows_rates_times_and_charts(db):
     lines = [line.split() for line in good("stats", "--db", db).out.splitlines()]
     assert ["completed", "100.0%", "0.0%"] in lines
     assert ["failed", "0.0%", "100.0%"] in lines
-    assert ["jobs:", "duration", "1", *["1", "m", "00", "s"] * 5] in lines
+    assert ["jobs:", "duration", "1", *["1", "min", "00", "s"] * 5] in lines
     assert ["jobs:", "in", "the", "queue", "1", *["20.0", "s"] * 5] in lines
-    assert ["2026-11-22", "12:00", "░" * 46, "1", "1", *["1", "m", "09", "s"] * 2] in lines
-    assert ["1", "m", "–", "3", "m", "█" * 48, "1"] in lines
-    assert ["agent-1", "1", "1", "100.0%", "1", "m", "09", "s"] in lines
+    assert ["2026-11-22", "12:00", "░" * 46, "1", "1", *["1", "min", "09", "s"] * 2] in lines
+    assert ["1", "min", "–", "3", "min", "█" * 48, "1"] in lines
+    assert ["agent-1", "1", "1", "100.0%", "1", "min", "09", "s"] in lines
 
 
 def test_stats_tells_it_all_to_programs(db):

@@ -21,7 +21,7 @@ from projections.views import Views
 from tests.projections.random_histories import History, shares
 
 SEEDS = [1, 2]
-STEPS = 600
+STEPS = 400
 WHOLE_LOG = 100_000
 RESOURCES = [projection for projection in PROJECTIONS if isinstance(projection, ResourceProjection)]
 

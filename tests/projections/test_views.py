@@ -6,6 +6,7 @@ import pytest
 
 from ledger import engine as sqlite
 from ledger.errors import BadRequest, Unavailable
+from projections import patience
 from projections import views as module
 from projections.engine import Engine
 from projections.query import Query
@@ -78,15 +79,53 @@ async def test_the_event_loop_goes_on_while_a_long_read_is_under_way(views):
 
 
 async def test_a_read_that_takes_too_long_is_ended_and_the_next_is_answered(views, monkeypatch):
-    monkeypatch.setattr(module, "DEADLINE_S", 0.05)
+    monkeypatch.setattr(patience, "DEADLINE_S", 0.05)
     with pytest.raises(Unavailable, match="longer than"):
         await views.read(LONG, ENDLESS)
-    monkeypatch.setattr(module, "DEADLINE_S", 20)
+    monkeypatch.setattr(patience, "DEADLINE_S", 20)
     assert await views.read(LONG, {"last": 100_000}) == [(100_000,)]
 
 
+COUNT = "SELECT count(*) FROM jobs"
+
+
+async def test_what_is_read_at_one_moment_is_of_one_moment_and_the_next_has_the_news(views, engine, ledger, history):
+    async with views.moment() as reader:
+        (before,) = await reader.read(COUNT, {})
+        await history.extend(ledger, 200)
+        await engine.catch_up()
+        assert await reader.read(COUNT, {}) == [before]
+    async with views.moment() as reader:
+        assert (await reader.read(COUNT, {}))[0] > before
+
+
+async def test_who_leaves_in_the_middle_of_a_moment_leaves_it_to_the_next(views):
+    # given
+    entered = asyncio.Event()
+
+    async def stay():
+        async with views.moment() as reader:
+            entered.set()
+            await reader.read(LONG, ENDLESS)
+
+    gone = asyncio.create_task(stay())
+    await entered.wait()
+    waiting = asyncio.create_task(ask_at_a_moment(views))
+    # when
+    gone.cancel()
+    # then
+    assert await waiting == [(10,)]
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+
+
+async def ask_at_a_moment(views):
+    async with views.moment() as reader:
+        return await reader.read(LONG, {"last": 10})
+
+
 async def test_a_caller_who_goes_away_leaves_no_read_that_holds_up_the_others(views, monkeypatch):
-    monkeypatch.setattr(module, "DEADLINE_S", 10)
+    monkeypatch.setattr(patience, "DEADLINE_S", 10)
     gone = asyncio.create_task(views.read(LONG, ENDLESS))
     await asyncio.sleep(0)
     await asyncio.sleep(0)

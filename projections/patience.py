@@ -1,0 +1,92 @@
+"""Reads of the views on threads: how long one may take, and several of one moment."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from ledger import engine as sqlite
+from ledger.errors import Unavailable
+from projections.reader import HERE, Place
+
+DEADLINE_S: Final = 20.0
+"""How long a read on the thread may take: no request waits longer, and no snapshot pins the WAL longer."""
+LOOK: Final = 40_000
+"""SQLite VM steps between two looks at the clock, about 2 ms."""
+
+
+async def read_patiently(connection: sqlite.Connection, text: str, parameters: dict[str, Any]) -> list[Any]:
+    """Run a query on a connection's thread. Raises ``Unavailable`` where it takes longer than ``DEADLINE_S``."""
+    patience = _Patience(DEADLINE_S)
+    try:
+        return await connection.run(lambda db: patience.read(db, text, parameters))
+    except sqlite.OperationalError as error:
+        if not patience.is_over():
+            raise
+        reason = f"the query took longer than {DEADLINE_S:g} s; ask for less"
+        raise Unavailable(reason=reason) from error
+    finally:
+        patience.end()  # a caller who went away is not read for any longer
+
+
+class Moment:
+    """Reads views as they are at one moment; see ``Reader``."""
+
+    def __init__(self, connection: sqlite.Connection) -> None:
+        self._connection = connection
+
+    async def read(self, text: str, parameters: dict[str, Any], *, is_long: bool = False) -> list[Any]:
+        """See ``Reader.read``."""
+        return await read_patiently(self._connection, text, parameters)
+
+    def places(self, name: str) -> Sequence[Place]:
+        """See ``Reader.places``."""
+        return HERE
+
+
+def begin(db: Any) -> None:
+    """Begin a moment, and end the one that somebody who went away may have left."""
+    end(db)
+    db.execute("BEGIN")
+
+
+def end(db: Any) -> None:
+    """End a moment."""
+    if db.in_transaction:
+        db.execute("ROLLBACK")
+
+
+class _Patience:
+    """How long a read on the thread goes on: until its deadline, or until nobody waits for it."""
+
+    def __init__(self, seconds: float) -> None:
+        self._until = time.monotonic() + seconds
+
+    def is_over(self) -> bool:
+        return time.monotonic() >= self._until
+
+    def end(self) -> None:
+        self._until = 0.0
+
+    def read(self, db: Any, text: str, parameters: dict[str, Any]) -> list[Any]:
+        if self.is_over():
+            return []
+        db.set_progress_handler(self.is_over, LOOK)
+        try:
+            return rows_of(db, text, parameters)
+        finally:
+            db.set_progress_handler(None, 0)
+
+
+def rows_of(db: Any, text: str, parameters: dict[str, Any]) -> list[Any]:
+    rows: list[Any]
+    try:
+        rows = db.execute(text, parameters).fetchall()
+    except sqlite.OperationalError as error:
+        if not str(error).startswith("vtable constructor failed"):
+            raise
+        # A rebuild put another full-text index in its place. For tables SQLite sees that by itself, and here after one.
+        db.execute("SELECT name FROM projections").fetchall()
+        rows = db.execute(text, parameters).fetchall()
+    return rows
