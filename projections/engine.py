@@ -23,7 +23,7 @@ from projections import scrub
 from projections.batches import BATCHES
 from projections.callbacks import CALLBACKS
 from projections.failures import FAILURES
-from projections.file import NO_CHECKPOINT, checkpoints, drop, move, open_or_replace, replace
+from projections.file import NO_CHECKPOINT, checkpoints, drop, make_missing, move, open_or_replace, replace
 from projections.jobs import JOBS
 from projections.messages import MESSAGES
 from projections.projection import Projection
@@ -36,6 +36,8 @@ from projections.tools import TOOLS
 PROJECTIONS: tuple[Projection, ...] = (JOBS, RUNS, BATCHES, STEPS, MESSAGES, TOOLS, CALLBACKS, FAILURES, TEXTS)
 REBUILD_WHEN_BEHIND = 50_000
 """Events missing from an empty view from which on a rebuild (indexes made at the end) is faster than catching up."""
+MADE_IN_PLACE_MAX = 1_000
+"""Events up to which views that are not there are made in place and caught up: moving tables takes longer than that."""
 RETRY_S = 1.0
 """Wait after a failed application of events before the next try."""
 
@@ -71,6 +73,8 @@ class Engine:
         ``grows``: whether somebody still appends much, so that it is worth going on.
         """
         stale = await self._begin()
+        if stale and (await self._ledger.store.head()).size <= MADE_IN_PLACE_MAX:
+            stale = await self._connection.run(lambda db: make_missing(db, stale))
         if stale:
             await self.rebuild(stale, progress, grows=grows)
         await self.catch_up(progress)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
+import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import structlog
 from ledger import engine as sqlite
 from ledger.events import Recorded
 from ledger.leaf import leaf_hash
-from projections.projection import Projection
+from projections.projection import Projection, tables_of
 
 PAGE_SIZE = 16_384
 """Bytes of a page of the views file: rows have about 1 KiB, and few of them fit well in the usual 4 KiB."""
@@ -108,3 +110,20 @@ def move(db: Any, projection: Projection, last: Recorded | None) -> None:
         "version = excluded.version, position = excluded.position, leaf = excluded.leaf",
         (projection.name, projection.version, position, leaf),
     )
+
+
+def make_missing(db: Any, projections: Sequence[Projection]) -> list[Projection]:
+    """Make the tables of projections that have none, all empty, in one transaction; return the other projections."""
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        known = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        missing = [each for each in projections if known.isdisjoint(tables_of(each))]
+        for projection in missing:
+            projection.create(db, projection.name)
+            projection.index(db, projection.name, secrets.token_hex(4))
+            move(db, projection, None)
+        db.execute("COMMIT")
+    except BaseException:
+        db.execute("ROLLBACK")
+        raise
+    return [each for each in projections if each not in missing]
