@@ -50,6 +50,8 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     as_of_runs: int
     """Runs of the log whose lists are read as of points in its history."""
     as_of_rounds: int
+    as_of_lists: int
+    """How many of the lists are read as of points."""
     forensic_runs: int
     """Runs of the log that forensic questions are put to."""
 
@@ -61,7 +63,7 @@ SCALES = {
         proved=(1_000, 20_000),
         clients=50, chunks=40, stream_rounds=1, owed=100,
         deliveries=100, delivery_rounds=1, hostile=18, hostile_rounds=1,
-        as_of_runs=20_000, as_of_rounds=1, forensic_runs=2_000,
+        as_of_runs=20_000, as_of_rounds=1, as_of_lists=2, forensic_runs=2_000,
     ),
     "full": Scale(
         load_s=1.0, load_rounds=5, events=(100_000, 1_000_000), served=1_000_000, ids=5000, cursors=20_000,
@@ -69,7 +71,7 @@ SCALES = {
         import_rounds=2, fold_rounds=2,
         proved=(100_000, 5_000_000), clients=1000, chunks=400, stream_rounds=4, owed=10_000,
         deliveries=10_000, delivery_rounds=3, hostile=900, hostile_rounds=3,
-        as_of_runs=1_000_000, as_of_rounds=3, forensic_runs=1_000_000,
+        as_of_runs=1_000_000, as_of_rounds=3, as_of_lists=5, forensic_runs=1_000_000,
     ),
     "huge": Scale(
         load_s=2.0, load_rounds=9, events=(100_000, 1_000_000, 10_000_000), served=1_000_000, ids=5000, cursors=20_000,
@@ -77,6 +79,6 @@ SCALES = {
         import_rounds=3, fold_rounds=3,
         proved=(100_000, 5_000_000), clients=1000, chunks=1000, stream_rounds=5, owed=10_000,
         deliveries=10_000, delivery_rounds=3, hostile=900, hostile_rounds=3,
-        as_of_runs=1_000_000, as_of_rounds=3, forensic_runs=1_000_000,
+        as_of_runs=1_000_000, as_of_rounds=3, as_of_lists=5, forensic_runs=1_000_000,
     ),
 }  # fmt: skip

@@ -5,19 +5,22 @@ import sqlite3
 import pytest
 
 from tests.cli.commandline import good
-from tests.end_to_end.real_data import needs_data
+from tests.end_to_end.real_data import DATA, GOOGLE, needs_data
 
 pytestmark = needs_data
+LETTA = sorted((DATA / "letta-evals").glob("*.jsonl.gz"))
 
-EVENTS = 111_968 + 1  # four of each job, and a token
+EVENTS = 4_896 + 19_756
 COLUMNS = "position, stream, version, type, schema, time, recorded, actor, key, correlation, data, salt, digest, leaf"
 
 
 @pytest.fixture(scope="module")
-def ledgers(kth, tmp_path_factory):
-    """A ledger with a real history, its export, the ledger made from that, and what the import said."""
-    original, _ = kth
+def ledgers(tmp_path_factory):
+    """A ledger with real histories, runs and jobs, its export, the ledger made from that, and what the import said."""
     folder = tmp_path_factory.mktemp("round-trip")
+    original = folder / "original.db"
+    for format, files in (("letta-evals", LETTA), ("google-2011", GOOGLE[:2])):
+        good("import", "--db", original, "--format", format, *files)
     copy, lines = folder / "copy.db", folder / "log.jsonl"
     good("export", "--db", original, "--out", lines)
     tally = good("import", "--json", "--db", copy, lines).json
