@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any, Final
@@ -12,6 +13,8 @@ from projections.reader import HERE, Place
 
 DEADLINE_S: Final = 20.0
 """How long a read on the thread may take: no request waits longer, and no snapshot pins the WAL longer."""
+LOOKS_MAX: Final = 20
+"""Looks for a full-text index that was moved; swaps are far apart, a damaged one is never found."""
 LOOK: Final = 40_000
 """SQLite VM steps between two looks at the clock, about 2 ms."""
 
@@ -80,13 +83,28 @@ class _Patience:
 
 
 def rows_of(db: Any, text: str, parameters: dict[str, Any]) -> list[Any]:
-    rows: list[Any]
-    try:
-        rows = db.execute(text, parameters).fetchall()
-    except sqlite.OperationalError as error:
-        if not str(error).startswith("vtable constructor failed"):
-            raise
-        # A rebuild put another full-text index in its place. For tables SQLite sees that by itself, and here after one.
+    """Return the rows that a query finds.
+
+    Where a rebuild puts another full-text index in the place of one, SQLite sees that only by another look at the file,
+    and fails until then; it may happen again meanwhile.
+    """
+    for _ in range(LOOKS_MAX):
+        with contextlib.suppress(_Moved):
+            return _rows(db, text, parameters)
         db.execute("SELECT name FROM projections").fetchall()
-        rows = db.execute(text, parameters).fetchall()
+    rows: list[Any] = db.execute(text, parameters).fetchall()
+    return rows
+
+
+class _Moved(Exception):
+    """A full-text index is not where it was."""
+
+
+def _rows(db: Any, text: str, parameters: dict[str, Any]) -> list[Any]:
+    try:
+        rows: list[Any] = db.execute(text, parameters).fetchall()
+    except sqlite.OperationalError as error:
+        if str(error).startswith("vtable constructor failed"):
+            raise _Moved from error
+        raise
     return rows
