@@ -155,7 +155,7 @@ async def check_as_of(exchange: Exchange, at: AsOf) -> None:
         await exchange.app.engine.wait_for(ledger.size, exchange.app.config.wait_timeout_s)
         return
     if at.position > ledger.size:
-        await ledger.refresh()  # another server may have told of it
+        await ledger.refresh(surely=True)  # another server may have told of it
     if at.position > ledger.size:
         raise invalid("as_of", f"the log ends at position {ledger.size}", f"0 to {ledger.size}, or a time")
     await exchange.app.engine.wait_for(at.position, exchange.app.config.wait_timeout_s)
