@@ -87,7 +87,7 @@ class FailuresProjection(Within):
     """Folds failures into one row each, and what has not ended into one row without a signature (``Open``).
 
     The key finds rows of a stream also while a rebuild has no indexes yet. What is deleted or erased has no rows. The
-    owner is null in the row of what failed after the end of its run, when that is not remembered any more.
+    owner is null in the row of what failed after the end of its run, of which nothing is remembered any more.
     """
 
     name = "failures"

@@ -50,14 +50,18 @@ async def list_failures(exchange: Exchange) -> web.Response:
     """List failures by their causes, the most frequent first."""
     exchange.reads_rows()
     asked = await _limited(exchange, exchange.asked(read_asked))
-    return json_answer(await causes(exchange.app.views, asked))
+    async with exchange.app.views.moment() as reader:  # a cause that goes meanwhile would be looked for in vain
+        return json_answer(await causes(reader, asked))
 
 
 async def retrieve(exchange: Exchange, signature: str) -> web.Response:
     """Retrieve one cause with its agents, models, times and examples."""
     exchange.reads_rows()
     asked = await _limited(exchange, exchange.asked(read_which))
-    found = await cause(exchange.app.views, signature, asked) if _SIGNATURE.match(signature) else None
+    found = None
+    if _SIGNATURE.match(signature):
+        async with exchange.app.views.moment() as reader:
+            found = await cause(reader, signature, asked)
     if found is None:
         raise NotFound(what="failure", id=signature[:80])
     return json_answer(found)

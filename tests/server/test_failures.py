@@ -2,6 +2,8 @@
 
 import pytest
 
+from projections import causes
+
 SIGNATURE = "f1-0123456789abcdef"
 
 
@@ -130,6 +132,29 @@ async def test_what_fails_after_the_end_of_its_run_is_its_owners_too(service, us
     assert (await user.get("/v1/failures?agent_id=agent-2")).json == []
     cause = (await user.get(f"/v1/failures/{found['signature']}?agent_id=agent-1")).json
     assert cause["agents"] == [{"name": "agent-1", "count": 1}]
+
+
+@pytest.mark.parametrize("between", ["_told", "_happened"])
+async def test_what_comes_and_goes_while_causes_are_read_changes_none_of_them(user, clock, monkeypatch, between):
+    # given
+    runs = [await failed(user, "no 1"), await failed(user, "other")]
+    before = (await user.get("/v1/failures")).json
+    original = getattr(causes, between)
+
+    async def late(*arguments):
+        monkeypatch.setattr(causes, between, original)
+        clock.advance(3600)
+        await failed(user, "no 2")
+        for run in runs:
+            assert (await user.delete(f"/v1/runs/{run}")).status == 200
+        return await original(*arguments)
+
+    # when
+    monkeypatch.setattr(causes, between, late)
+    answer = await user.get("/v1/failures?limit=99")
+    # then
+    assert (answer.status, answer.json) == (200, before)
+    assert [row["count"] for row in (await user.get("/v1/failures")).json] == [1]
 
 
 @pytest.mark.parametrize("way", ["delete", "erase"])
