@@ -1,15 +1,13 @@
 """``diff``: two runs in the terminal, wide and narrow, and for programs; hostile words are shown and not obeyed."""
 
 import asyncio
-import os
-import subprocess
 
 import pytest
 
 from ledger import Ledger
-from tests.cli.commandline import COMMAND, good, jobledger
+from tests.cli.commandline import good, jobledger
 from tests.cli.stories import ABSENT, ALICE, JOB, NOON_US, OBEYED, TRAPS
-from tests.cli.test_hostile_text import read
+from tests.cli.test_hostile_text import on_a_terminal
 from tests.projections.two_runs import agent, back, call, user
 
 A = "run-00000000-0000-4000-8000-0000000000a1"
@@ -38,21 +36,6 @@ def db(tmp_path):
     return tmp_path / "ledger.db"
 
 
-def on_a_terminal(width, *arguments):
-    """What a command writes to a terminal of so many columns that knows no colours."""
-    master, slave = os.openpty()
-    environment = {**os.environ, "TERM": "dumb", "COLUMNS": str(width), "LINES": "50"}
-    command = [COMMAND, *map(str, arguments)]
-    process = subprocess.Popen(command, stdout=slave, stderr=slave, stdin=subprocess.DEVNULL, env=environment)
-    os.close(slave)
-    told = b""
-    while part := read(master):
-        told += part
-    os.close(master)
-    assert process.wait() == 0, told
-    return told.decode().replace("\r\n", "\n")
-
-
 def test_the_first_divergence_is_on_top_with_its_words_marked(db):
     lines = good("diff", "--db", db, A, B).out.splitlines()
     assert lines[:2] == [f"a  {A}", f"b  {B}"]
@@ -73,13 +56,13 @@ def test_every_row_has_its_sign(db):
 
 @pytest.mark.parametrize(("width", "columns"), [(80, False), (99, False), (100, True), (160, True)])
 def test_two_columns_stand_where_there_is_room(db, width, columns):
-    lines = on_a_terminal(width, "diff", "--db", db, A, B).splitlines()
+    lines = on_a_terminal("diff", "--db", db, A, B, columns=width).splitlines()
     assert all(len(line) <= width for line in lines)
     assert any("#1 user" in line and line.count("#1 user") == 2 for line in lines) == columns
 
 
 def test_hostile_words_are_shown_and_not_obeyed(db):
-    for told in (good("diff", "--db", db, A, B).out, on_a_terminal(100, "diff", "--db", db, "--full", A, B)):
+    for told in (good("diff", "--db", db, A, B).out, on_a_terminal("diff", "--db", db, "--full", A, B, columns=100)):
         assert not {char for char in told if char in OBEYED}
         assert "[bold]x[/bold]" in "".join(told.split())
 

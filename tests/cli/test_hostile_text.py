@@ -10,10 +10,12 @@ from tests.cli.stories import HOSTILE, OBEYED, TRAPS
 from tests.cli.test_maintenance import tamper
 
 
-def on_a_terminal(*arguments):
-    """What a command writes to a terminal of its own, one that asks for no colours."""
+def on_a_terminal(*arguments, columns=None, code=0):
+    """What a command that ends with the code writes to a terminal of its own, one that asks for no colours."""
     master, slave = os.openpty()
     environment = {**os.environ, "TERM": "dumb"}
+    if columns is not None:
+        environment |= {"COLUMNS": str(columns), "LINES": "50"}
     command = [COMMAND, *map(str, arguments)]
     process = subprocess.Popen(command, stdout=slave, stderr=slave, stdin=subprocess.DEVNULL, env=environment)
     os.close(slave)
@@ -21,7 +23,7 @@ def on_a_terminal(*arguments):
     while part := read(master):
         told += part
     os.close(master)
-    process.wait()
+    assert process.wait() == code, told
     return told.decode().replace("\r\n", "\n")
 
 
@@ -60,7 +62,7 @@ def test_hostile_text_in_a_tampered_file_is_not_obeyed_by_verify(db):
         "UPDATE events SET type = 'job.' || char(27) || '[2Jx' || char(8238) WHERE position = 3",
         "UPDATE events SET stream = char(27) || ']0;owned' || char(7) WHERE position = 5",
     )
-    told = on_a_terminal("verify", "--db", db)
+    told = on_a_terminal("verify", "--db", db, code=1)
     assert "position 3" in told
     assert "owned" in told
     assert obeyed(told) == set()
@@ -80,7 +82,7 @@ def test_a_hostile_id_or_file_name_is_not_obeyed_by_the_message_about_it(db, tmp
         ["verify", "--db", tmp_path / "\x1b]0;owned\x07.db"],
     ):
         assert "owned" in jobledger(*arguments).err
-        assert obeyed(on_a_terminal(*arguments)) == set()
+        assert obeyed(on_a_terminal(*arguments, code=2)) == set()
 
 
 def test_a_hostile_line_is_harmless_in_the_rejects_file(db, tmp_path):

@@ -1,7 +1,6 @@
 """The report of a run: what was wrong in hand-made histories, and that it holds of any history."""
 
 import itertools
-import random
 from collections import Counter
 
 import msgspec
@@ -14,9 +13,9 @@ from projections.excerpts import EXCERPT_MAX
 from projections.report import Report, report
 from projections.spans import NAME_SIZE_MAX
 from tests.ledger.histories import event, id_of, job
-from tests.projections.happened import A, B, back, call, done, ended, given, running, said, step, user
+from tests.projections.happened import A, B, back, call, done, ended, garbled, given, running, said, step, user
 from tests.projections.random_histories import History
-from tests.projections.test_trace import everything, garbage
+from tests.projections.test_trace import everything
 
 C = id_of("step", 3)
 ERROR = {"type": "ValueError", "message": "no", "traceback": "Traceback …"}
@@ -418,17 +417,12 @@ async def test_any_history_has_a_report_at_any_point(tmp_path, seed):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_garbage_has_a_report_too(seed):
-    chance = random.Random(seed)
-    happened = [garbage(chance) for _ in range(60)]
-    happened.insert(chance.randrange(60), running(chance.uniform(-9, 9)))
-    if chance.random() < 0.7:
-        happened.append(ended(chance.uniform(0, 99), chance.choice(["completed", "failed"])))
-    events = given(*happened)
+    events = garbled(seed)
     for length in (1, 20, len(events)):
         assert_sound(report(events[:length], full=bool(seed % 2)), events[:length])
 
 
-def test_ten_thousand_events_are_reported_in_well_under_a_second():
+def test_a_run_of_ten_thousand_events_has_all_of_them_in_its_report():
     ids = [id_of("step", number) for number in range(3300)]
     lives = ([call(1, step_id=id), back(2, step_id=id), step(3, id, status="success", model="m")] for id in ids)
     events = given(running(), *itertools.chain(*lives))

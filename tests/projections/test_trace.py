@@ -1,7 +1,6 @@
 """The trace of a run: spans with exact times from hand-made histories, and a sound tree from any history."""
 
 import itertools
-import random
 import re
 import time
 from collections import Counter
@@ -14,13 +13,12 @@ from ledger import Ledger, messages, upcast
 from ledger.events import Message, Step
 from projections.spans import DESCRIPTION_SIZE_MAX, NAME_SIZE_MAX, TIME_MAX_NS
 from projections.trace import spans
-from tests.ledger.histories import START_US, id_of, run
-from tests.projections.happened import A, B, back, call, done, ended, given, running, said, step, user
+from tests.ledger.histories import id_of, run
+from tests.projections.happened import NS, A, B, back, call, done, ended, garbled, given, ns, running, said, step, user
 from tests.projections.random_histories import History
 
 RUN = run()
 TRACE = RUN.removeprefix("run-").replace("-", "")
-NS = START_US * 1000
 RECENT = range(5)  # seeds
 
 
@@ -234,10 +232,6 @@ def test_the_root_names_a_model_only_where_all_steps_had_the_same():
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------
-
-
-def ns(at):
-    return NS + round(at * 10**9)
 
 
 STEPS = [
@@ -477,43 +471,9 @@ def assert_all_is_there(life, found):
     assert sorted(names) == sorted(calls)
 
 
-def garbage(chance):
-    """A step of a run, as no producer should tell it."""
-    at = chance.choice([1, 2.5, chance.uniform(-1e6, 1e6)])
-    id = id_of("step", chance.randrange(6))
-    more = {"step_id": id} if chance.random() < 0.7 else {}
-    more |= (
-        {"date": chance.choice(["0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "2023-11-14"])}
-        if chance.random() < 0.3
-        else {}
-    )
-    more["message_id"] = chance.randrange(4)
-    call_id = chance.choice(["c", "", "💥" * 3000, None])
-    told = {
-        "status": chance.choice(["pending", "success", "failed", "cancelled"]),
-        "step_start_ns": chance.choice([0, -(2**63), 2**63 - 1, ns(1)]),
-        "llm_request_start_ns": chance.choice([0, ns(chance.uniform(-9, 9))]),
-        **{name: chance.choice([0, 2**63 - 1, 10**9]) for name in ("step_ns", "llm_request_ns")},
-    }
-    return chance.choice(
-        [
-            step(at, id, **{name: value for name, value in told.items() if chance.random() < 0.4}),
-            call(at, call_id, chance.choice(["", None, "\x00\u2028" * 5000, "look"]), **more),
-            back(at, call_id or "c", chance.choice(["success", "error"]), **more),
-            user(at, **more),
-            (at, "updated", {"ttft_ns": chance.choice([0, 2**63 - 1])}),
-        ]
-    )
-
-
 @pytest.mark.parametrize("seed", range(40))
 def test_garbage_is_a_sound_tree_too(seed):
-    chance = random.Random(seed)
-    happened = [garbage(chance) for _ in range(60)]
-    happened.insert(chance.randrange(60), running(chance.uniform(-9, 9)))
-    if chance.random() < 0.7:
-        happened.append(ended(chance.uniform(0, 99), chance.choice(["completed", "failed"])))
-    events = given(*happened)
+    events = garbled(seed)
     for length in (1, 20, 40, len(events)):
         assert_a_sound_tree(spans(events[:length]))
 
