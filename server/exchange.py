@@ -92,6 +92,16 @@ class Exchange:
         if self.query_string:
             self.params.done()
 
+    def limits(self, project_id: str | None) -> tuple[str | None, str | None]:
+        """Return the user and project that rows are limited to, None for all; ``project_id``: the one asked for.
+
+        Raises ``NotFound`` where that is another than the caller's.
+        """
+        bound = self.caller.project_id
+        if bound is not None and project_id not in (None, bound):
+            raise NotFound(what="project", id=project_id)
+        return self.caller.owner_filter, project_id if bound is None else bound
+
     def reads_rows(self) -> None:
         """Say for the log that what the caller may see is listed."""
         self.resource = rows_of(self.caller.owner_filter, self.caller.project_id)

@@ -10,7 +10,7 @@ import msgspec
 from aiohttp import web
 
 from ledger import ids
-from ledger.errors import BadRequest, NotFound, invalid
+from ledger.errors import BadRequest, invalid
 from ledger.jsontext import INT_MAX
 from ledger.scalars import DURATION_MAX_NS
 from ledger.transitions import STOP_REASONS, statuses
@@ -129,11 +129,8 @@ async def _query(exchange: Exchange, listing: Listing) -> Query:
 
 def own(exchange: Exchange, filters: Filters) -> Filters:
     """Return filters limited to what the caller may see; raise ``NotFound`` where they ask for another project."""
-    bound, asked = exchange.caller.project_id, filters.project_id
-    if bound is not None and asked not in (None, bound):
-        raise NotFound(what="project", id=asked)
-    project_id = asked if bound is None else bound
-    return msgspec.structs.replace(filters, user_id=exchange.caller.owner_filter, project_id=project_id)
+    user_id, project_id = exchange.limits(filters.project_id)
+    return msgspec.structs.replace(filters, user_id=user_id, project_id=project_id)
 
 
 def _descending(params: Params, listing: Listing) -> bool:

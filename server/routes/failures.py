@@ -70,11 +70,8 @@ async def retrieve(exchange: Exchange, signature: str) -> web.Response:
 async def _limited(exchange: Exchange, asked: Asked) -> Asked:
     """Return what is asked for, limited to what the caller may see, once the views are where the caller wants them."""
     await exchange.wait_for_position()
-    bound = exchange.caller.project_id
-    if bound is not None and asked.project_id not in (None, bound):
-        raise NotFound(what="project", id=asked.project_id)
-    own = {"user_id": exchange.caller.owner_filter, "project_id": asked.project_id if bound is None else bound}
-    return msgspec.structs.replace(asked, **own)
+    user_id, project_id = exchange.limits(asked.project_id)
+    return msgspec.structs.replace(asked, user_id=user_id, project_id=project_id)
 
 
 ROUTES = [

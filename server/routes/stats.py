@@ -5,7 +5,6 @@ from __future__ import annotations
 import msgspec
 from aiohttp import web
 
-from ledger.errors import NotFound
 from projections.period import AUTO, BUCKETS, up_to
 from projections.statistics import KINDS, TOP, Asked, Statistics, statistics
 from projections.tallied import Whose
@@ -34,13 +33,8 @@ async def stats(exchange: Exchange) -> web.Response:
     """Count what the caller may see: by status, stop reason, time, agent and model, with percentiles of times."""
     exchange.reads_rows()
     asked = exchange.asked(read_asked)
-    caller = exchange.caller
-    if caller.project_id is not None and asked.whose.project_id not in (None, caller.project_id):
-        raise NotFound(what="project", id=asked.whose.project_id)
-    whose = asked.whose._replace(
-        user_id=caller.owner_filter,
-        project_id=asked.whose.project_id if caller.project_id is None else caller.project_id,
-    )
+    user_id, project_id = exchange.limits(asked.whose.project_id)
+    whose = asked.whose._replace(user_id=user_id, project_id=project_id)
     await exchange.wait_for_position()
     async with exchange.app.views.moment() as reader:  # so that totals, buckets and agents are of one and the same
         return json_answer(await statistics(reader, msgspec.structs.replace(asked, whose=whose)))
