@@ -125,7 +125,8 @@ def test_an_import_that_is_killed_ten_times_ends_with_every_event_once(swf, tmp_
     chance = random.Random(11)
     db, clean = tmp_path / "ledger.db", tmp_path / "clean.db"
     known, killed, sizes = [], 0, set()
-    thresholds = sorted(chance.randrange(EVENTS) for _ in range(KILLS))
+    most = EVENTS * 3 // 4  # so that something is left for the last import where the machine is slow to kill
+    thresholds = sorted(chance.randrange(most) for _ in range(KILLS))
     for number, threshold in enumerate(thresholds):
         process = start(
             db,
