@@ -71,6 +71,9 @@ class Ledger:
         self._listeners: list[Listener] = []
         self._watch: asyncio.Task[None] | None = None
         self._nudge = asyncio.Event()
+        self._looking = asyncio.Lock()
+        self._told = 0
+        self.watch_interval_s = WATCH_INTERVAL_S
         self.size = 0
         self.store: Store
         self._writer: Writer
@@ -320,11 +323,21 @@ class Ledger:
         self._listeners.append(listener)
 
     async def refresh(self, *, surely: bool = False) -> None:
-        """Take notice of what other processes appended; ``surely``: also when the file shows no sign of it."""
+        """Take notice of what other processes appended; ``surely``: also when the file shows no sign of it.
+
+        Whoever calls it while another call is reading waits for that: the sign of an append shows to one of them only.
+        """
         size = self.store.grown()
         if size is None and surely:
             size = (await self.store.head()).size
-        while size is not None and self.size < size:
+        if size is not None and size > self._told:
+            self._told = size
+        if self.size < self._told:
+            async with self._looking:
+                await self._read_on()
+
+    async def _read_on(self) -> None:
+        while self.size < self._told:
             events = await self.store.scan(self.size, 10_000)
             if not events:
                 return
@@ -355,7 +368,7 @@ class Ledger:
     async def _watch_others(self) -> None:
         while True:
             try:
-                async with asyncio.timeout(WATCH_INTERVAL_S):
+                async with asyncio.timeout(self.watch_interval_s):
                     await self._nudge.wait()
             except TimeoutError:
                 surely = False

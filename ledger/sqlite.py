@@ -232,7 +232,10 @@ class SqliteStore:
         if self._writer is None:
             return False
         if name not in self._leases:
-            handle = database.lock(self.path, name)
+            try:
+                handle = database.lock(self.path, name)
+            except OSError as error:
+                raise StoreFailed(reason=f"the lease of the {name} cannot be taken: {error}") from error
             if handle is None:
                 return False
             self._leases.add(name)

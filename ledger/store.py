@@ -118,7 +118,8 @@ class Store(Protocol):
     def lease(self, name: str) -> bool:
         """Take the lease of a duty, or find that this store has it: one holder at a time among all on the same log.
 
-        It is held until ``close``, and passes on at once when the holder's process ends, however that ends.
+        It is held until ``close``, and passes on at once when the holder's process ends, however that ends. Raises
+        ``StoreFailed`` where it cannot be told who has it.
         """
 
     async def close(self) -> None:

@@ -85,6 +85,7 @@ class Views:
         self._pages_size = 0
         self._file_version = -1
         self._looked_at = 0.0
+        self.read_interval_s = READ_INTERVAL_S
         self.is_told: Callable[[], bool] = lambda: False
         """Whether ``forget`` will be called for what is being written now, so that a change of the file is no news."""
         self._clock = asyncio.get_running_loop().time
@@ -124,7 +125,7 @@ class Views:
     def notice(self) -> None:
         """Drop everything kept if another process changed the views since the last look, some milliseconds ago."""
         now = self._clock()
-        if now - self._looked_at < READ_INTERVAL_S:
+        if now - self._looked_at < self.read_interval_s:
             return
         self._looked_at = now
         version = self._version()

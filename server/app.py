@@ -24,7 +24,7 @@ from projections.engine import Engine
 from projections.file import views_path
 from projections.rebuild import Progress
 from projections.views import Views
-from server import audit, logs, problems
+from server import audit, beats, logs, problems
 from server.auth import NOBODY, Callers
 from server.callbacks.dispatcher import Dispatcher
 from server.callbacks.opening import open_dispatcher
@@ -63,6 +63,8 @@ from server.scrubber import Scrubber
 
 NOTICE_INTERVAL_S = 0.005
 """How old this process's knowledge of others' appends may be when a request is let in: revoking works at once."""
+BESIDE_INTERVAL_S = 0.02
+"""How often one of several workers looks for what the others appended: streams and callbacks wait no longer."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 log = structlog.get_logger("server")
@@ -101,7 +103,9 @@ class App:
         self._under_way = 0
         self._stopping = False
         self._idle = asyncio.Event()
+        self._is_one_of_many = config.workers > 1
         self._noticed_at = 0.0
+        self.notice_interval_s = 0.0 if self._is_one_of_many else NOTICE_INTERVAL_S
         self._loop_time = asyncio.get_running_loop().time
 
     @cached_property
@@ -118,7 +122,11 @@ class App:
         self.views = Views(self.engine.path, self.ledger.store.streams)
         await self.views.open()
         self.engine.on_changed = self._changed
-        self.views.is_told = lambda: self.engine.is_writing
+        if self._is_one_of_many:  # to their clients they are one server: what one answered, each of them has
+            self.ledger.watch_interval_s = BESIDE_INTERVAL_S
+            self.views.read_interval_s = 0.0
+        else:
+            self.views.is_told = lambda: self.engine.is_writing
         self.hub = Hub(self.engine.position)
         self.engine.on_applied = self.hub.applied
         self.engine.start().add_done_callback(self._ended)
@@ -129,18 +137,27 @@ class App:
             self.dispatcher = await open_dispatcher(self.config, self.ledger, self.engine, self.views, self.metrics)
 
     def _changed(self, changed: dict[str, list[str]]) -> None:
-        self.views.forget(changed, self.engine.others_wrote)
-        if self.dispatcher is not None and changed.get(CALLBACKS.name):
-            self.dispatcher.wake(changed[CALLBACKS.name])
+        others_wrote = self.engine.others_wrote
+        self.views.forget(changed, others_wrote or self._is_one_of_many)
+        if self.dispatcher is not None:
+            if changed.get(CALLBACKS.name):
+                self.dispatcher.wake(changed[CALLBACKS.name])
+            if others_wrote:
+                self.dispatcher.search_soon()
 
     def start_beats(self) -> None:
         """Start what runs by the clock."""
+        self._own(self._look_after_streams(), "streams")
+        self._own(self._lead(), "beats")
+        if self.dispatcher is not None:
+            self._own(self.dispatcher.run(), "callbacks")
+
+    async def _lead(self) -> None:
+        """Expire, scrub and sign once this server is the one that does so for the ledger."""
+        await beats.lead(self.ledger.store)
         self._own(self.expiry.run(), "expiry")
         self._own(self.scrubber.run(), "scrubber")
         self._own(self.checkpoints.run(), "checkpoints")
-        self._own(self._look_after_streams(), "streams")
-        if self.dispatcher is not None:
-            self._own(self.dispatcher.run(), "callbacks")
 
     async def _look_after_streams(self) -> None:
         while True:
@@ -210,7 +227,7 @@ class App:
         request = exchange.request
         values: list[str] = []
         try:
-            if self._loop_time() - self._noticed_at > NOTICE_INTERVAL_S:
+            if self._loop_time() - self._noticed_at >= self.notice_interval_s:
                 await self._notice()
             if not exchange.target_is_ascii:
                 raise BadRequest(reason="The path or query holds bytes that are no ASCII; escape them with %.")

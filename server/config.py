@@ -18,6 +18,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     db: Path = Path("ledger.db")
     host: str = "127.0.0.1"
     port: int = 8283
+    workers: int = 1
+    """Processes that serve. Each holds some 60 MiB, and has limits and what it keeps in memory of its own."""
     command_size_max: int = MIB
     """One command's body; the longest single message in the real data has 25 KiB."""
     bulk_size_max: int = 64 * MIB

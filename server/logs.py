@@ -105,6 +105,7 @@ def configure(stream: TextIO | None = None) -> None:
     out = (stream or sys.stderr).buffer
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,  # which worker it is
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gc
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -13,28 +15,36 @@ from aiohttp import web
 from ledger.ids import SYSTEM_USER
 from ledger.ledger import Ledger
 from projections.rebuild import Progress
+from server import sockets, workers
 from server.app import App
 from server.config import Config
 from server.grants import grant
 from server.protocol import AppServer
+from server.sockets import BACKLOG
+from server.workers import Place
 
 GC_THRESHOLD = 20_000
 """New containers between two collections of the youngest: one request makes about thirty that end with it."""
-BACKLOG = 1024
-"""Connections that may wait to be accepted: a burst of some hundred clients must not run into SYN retries."""
+
+Show = Callable[[], AbstractContextManager[Progress | None]]
 
 log = structlog.get_logger("server")
 
 
-async def serve(config: Config, say: Callable[[str], None], progress: Progress | None = None) -> None:
+async def serve(
+    config: Config, say: Callable[[str], None], progress: Progress | None = None, place: Place | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT; then answer what was taken on and stop.
 
-    ``say`` prints a line for the user: the first token, then the address once connections are accepted.
+    ``say`` prints a line for the user: the first token, then the address once connections are accepted. ``place``: of
+    one of several workers, which also stops when its parent has ended.
     """
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    if place is not None:
+        loop.add_reader(place.parent, _orphaned, loop, place.parent, stop)
     app = App(config)
     await app.open(progress)
     fatal: list[BaseException] = []
@@ -47,23 +57,46 @@ async def serve(config: Config, say: Callable[[str], None], progress: Progress |
     runner = web.ServerRunner(AppServer(app), shutdown_timeout=config.stop_timeout_s)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, config.host, config.port, reuse_address=True, backlog=BACKLOG)
-        await site.start()
+        sites = await _listen(runner, config, place)
         await say_first_token(app.ledger, say)
         app.start_beats()
-        host, port = runner.addresses[0][:2]
         gc.freeze()  # what is there now stays: no collection needs to look at it again
         gc.set_threshold(GC_THRESHOLD)
-        say(f"Listening on http://{f'[{host}]' if ':' in host else host}:{port}")
+        if place is None:
+            say(f"Listening on {url(*runner.addresses[0][:2])}")
+        else:
+            place.ready()
         await stop.wait()
         log.info("server.stopping")
-        await site.stop()
+        for site in sites:
+            await site.stop()
         await app.drain(config.stop_timeout_s)
     finally:
         await runner.cleanup()
         await app.close()
     if fatal:
         raise fatal[0]
+
+
+def url(host: str, port: int) -> str:
+    """Return the address of a server."""
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _orphaned(loop: asyncio.AbstractEventLoop, parent: int, stop: asyncio.Event) -> None:
+    loop.remove_reader(parent)
+    stop.set()
+
+
+async def _listen(runner: web.ServerRunner, config: Config, place: Place | None) -> list[web.BaseSite]:
+    sites: list[web.BaseSite] = []
+    if place is None:
+        sites.append(web.TCPSite(runner, config.host, config.port, reuse_address=True, backlog=BACKLOG))
+    else:
+        sites.extend(web.SockSite(runner, each, backlog=BACKLOG) for each in place.sockets)
+    for site in sites:
+        await site.start()
+    return sites
 
 
 async def say_first_token(ledger: Ledger, say: Callable[[str], None]) -> None:
@@ -77,11 +110,33 @@ async def say_first_token(ledger: Ledger, say: Callable[[str], None]) -> None:
         say(f"Admin token (shown this once): {token}")
 
 
-def run(config: Config, say: Callable[[str], None], progress: Progress | None = None) -> None:
-    """Run ``serve`` on uvloop where it is installed."""
+def run(config: Config, say: Callable[[str], None], show: Show = nullcontext) -> int:
+    """Serve in this process, or in the workers of this process; return the exit code.
+
+    ``show``: a context that shows how far the views are while they are brought up to the log.
+    """
+    if config.workers == 1:
+        with show() as progress:
+            _run(serve(config, say, progress))
+        return 0
+    workers.check(config.workers)
+    shares = sockets.bind(config.host, config.port, config.workers)
+    address = url(*shares[0][0].getsockname()[:2])
+
+    def work(place: Place) -> None:
+        structlog.contextvars.bind_contextvars(worker=place.number)
+        with show() if place.is_first else nullcontext() as progress:
+            _run(serve(config, say, progress, place))
+
+    parent = workers.Parent(shares, work, lambda: say(f"Listening on {address}"), config.stop_timeout_s)
+    return parent.run()
+
+
+def _run(serving: Coroutine[Any, Any, None]) -> None:
+    """Run on uvloop where it is installed."""
     try:
         import uvloop
     except ImportError:
-        asyncio.run(serve(config, say, progress))
+        asyncio.run(serving)
     else:
-        uvloop.run(serve(config, say, progress))
+        uvloop.run(serving)

@@ -94,6 +94,7 @@ class Dispatcher:
         self._woken = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._search_at_s = 0.0
+        self._may_search_at_s = 0.0
         self._leads = False
         self._is_stopping = False
         self._loop = asyncio.get_running_loop()
@@ -105,6 +106,12 @@ class Dispatcher:
         else:
             self._search_at_s = 0.0
         self._woken.set()
+
+    def search_soon(self) -> None:
+        """Say that callbacks may have changed, nobody knows which: another process wrote the views."""
+        if self._leads and self._may_search_at_s < self._search_at_s:
+            self._search_at_s = self._may_search_at_s
+            self._woken.set()
 
     async def run(self) -> None:
         """Beat for ever, at once when there is news."""
@@ -160,6 +167,7 @@ class Dispatcher:
         share_s = min(SEARCH_SHARE * (now_s - began_s), SEARCH_PAUSE_MAX_S)
         pause_s = max(share_s, SEARCH_INTERVAL_S if taken else INTERVAL_S)
         self._search_at_s = now_s + pause_s
+        self._may_search_at_s = now_s + max(share_s, SEARCH_INTERVAL_S)
         return pause_s
 
     async def _until_next(self, now_us: int) -> float:

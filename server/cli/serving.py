@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -16,6 +19,13 @@ from server.cli.options import bar, db_option
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port", default=8283, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 picks a free one."
+)
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 64),
+    help="Processes that serve, at most one a core: reads are shared out among them, writes are not faster.",
 )
 @click.option(
     "--callback-allow",
@@ -44,6 +54,7 @@ def serve(
     db: Path,
     host: str,
     port: int,
+    workers: int,
     callback_allow: tuple[str, ...],
     callback_schedule: str,
     callback_timeout: float,
@@ -58,6 +69,7 @@ def serve(
     \b
     Examples:
       jobledger serve --db ledger.db --port 8283
+      jobledger serve --host 0.0.0.0 --workers 4
       jobledger serve --callback-allow 127.0.0.1:9000 --callback-schedule 5,60,600
     """
     from server import logs  # a fifth of a second, which no other command needs
@@ -65,22 +77,29 @@ def serve(
     from server.config import Config
 
     logs.configure()
+    config = Config(
+        db=db,
+        host=host,
+        port=port,
+        workers=workers,
+        callbacks=callbacks,
+        callback_rules=Rules.parse(callback_allow),
+        callback_schedule=Schedule.parse(callback_schedule),
+        callback_timeout_s=callback_timeout,
+    )
+    sys.exit(serving.run(config, click.echo, _showing))
+
+
+@contextmanager
+def _showing() -> Iterator[Callable[[int, int], None]]:
+    """Show how far the views are, while they are behind the log."""
     with bar("events") as progress:
         task = progress.add_task("views", total=None, visible=False)
 
         def show(done: int, total: int) -> None:
             progress.update(task, completed=done, total=total, visible=done < total)
 
-        config = Config(
-            db=db,
-            host=host,
-            port=port,
-            callbacks=callbacks,
-            callback_rules=Rules.parse(callback_allow),
-            callback_schedule=Schedule.parse(callback_schedule),
-            callback_timeout_s=callback_timeout,
-        )
-        serving.run(config, click.echo, show)
+        yield show
 
 
 COMMANDS = (serve,)

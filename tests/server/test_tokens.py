@@ -54,8 +54,8 @@ async def test_a_revoked_token_ends_at_once_and_the_users_other_tokens_stay(serv
     assert (await second.get("/v1/jobs/")).status == 200
 
 
-async def test_a_token_that_another_process_revokes_ends_with_the_next_request(user, ledger_file, monkeypatch):
-    monkeypatch.setattr("server.app.NOTICE_INTERVAL_S", -1.0)
+async def test_a_token_that_another_process_revokes_ends_with_the_next_request(user, ledger_file):
+    user.service.app.notice_interval_s = 0.0
     assert (await user.get("/v1/jobs/")).status == 200
     async with Ledger.open(ledger_file, clock=user.service.clock) as elsewhere:
         await revoke(elsewhere, user.token_id, actor=SYSTEM_USER)

@@ -1,0 +1,244 @@
+"""Several server processes on one ledger and one port: a parent that starts them, replaces what died, and stops all.
+
+The parent takes no requests, opens no ledger, and has neither threads nor an event loop: so forking is safe, and
+nothing that a worker does can take it along. Workers end when their parent is gone, whatever became of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from types import FrameType
+from typing import Final
+
+import structlog
+
+from ledger import engine as sqlite
+from ledger.errors import invalid
+
+RETRY_S: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
+"""Waits before a worker is started again, by how many ended in a row before they had served for ``STEADY_S``."""
+STEADY_S: Final = 10.0
+KILL_AFTER_S: Final = 10.0
+"""Wait for a worker beyond the time that it has for a clean stop."""
+_STOPS: Final = (signal.SIGTERM, signal.SIGINT)
+
+log = structlog.get_logger("workers")
+
+
+class Place:
+    """What a worker gets from its parent: which one it is, where it listens, and whom to tell that it does.
+
+    ``is_first``: of the first start, so that it shows what a user should see once.
+    """
+
+    def __init__(self, number: int, is_first: bool, sockets: Sequence[socket.socket], told: int, parent: int) -> None:
+        self.number = number
+        self.is_first = is_first
+        self.sockets = sockets
+        self.parent = parent
+        """A descriptor that gets readable when the parent has ended."""
+        self._told = told
+
+    def ready(self) -> None:
+        """Tell the parent that this worker takes connections."""
+        with contextlib.suppress(BrokenPipeError):  # the parent has ended; this worker stops as it sees that
+            os.write(self._told, b"r")
+
+
+class _Worker:
+    """One place among the workers, with the process that has it now, if there is one."""
+
+    def __init__(self, number: int, sockets: Sequence[socket.socket]) -> None:
+        self.number = number
+        self.sockets = sockets
+        self.pid = 0
+        self.told = -1
+        self.is_ready = False
+        self.began_s = 0.0
+        self.start_at_s = 0.0
+        self.failures = 0
+
+
+def check(count: int) -> None:
+    """Raise ``InvalidInput`` where this machine or its SQLite cannot have several workers."""
+    if count > 1 and sqlite.has_wal_reset_bug():
+        version = sqlite.library.sqlite_version
+        reason = f"must be 1 with SQLite {version}, which can corrupt a file that several processes write"
+        raise invalid("--workers", f"{reason}; install pysqlite3 (pip install pysqlite3)")
+    if count > 1 and not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")):
+        raise invalid("--workers", "must be 1 on this system: it has no fork or no SO_REUSEPORT")
+
+
+class Parent:
+    """Keeps a worker in each place until it is told to stop.
+
+    ``work`` is what a worker does: it returns when it has stopped, and raises what it failed of. ``on_ready`` is called
+    once, when all of them take connections.
+    """
+
+    def __init__(
+        self,
+        shares: Sequence[Sequence[socket.socket]],
+        work: Callable[[Place], None],
+        on_ready: Callable[[], None],
+        stop_timeout_s: float,
+    ) -> None:
+        self._workers = [_Worker(number, sockets) for number, sockets in enumerate(shares, 1)]
+        self._work = work
+        self._on_ready = on_ready
+        self._stop_timeout_s = stop_timeout_s + KILL_AFTER_S
+        self._selector = selectors.DefaultSelector()
+        self._lifeline = os.pipe()
+        self._has_begun = False
+        self._kill_at_s = 0.0
+        """When workers that are still there are killed; 0 until the stop."""
+        self._code = 0
+
+    def run(self) -> int:
+        """Start the workers and look after them until SIGTERM or SIGINT; return the exit code.
+
+        In a worker it returns too, once its work has ended. Where the first of them fails before it is ready, the
+        others are not started.
+        """
+        with self._signals():
+            if self._start(self._workers[0]):
+                return 0
+            while any(worker.pid for worker in self._workers) or not self._kill_at_s:
+                if self._beat():
+                    return 0
+        return self._code
+
+    def _beat(self) -> bool:
+        """Wait for what happens next, and act on it; True in a worker, when that has ended."""
+        for key, _ in self._selector.select(self._wait_s()):
+            if isinstance(key.data, _Worker):
+                self._hear(key.data)
+            else:
+                self._take_signals(key.fd)
+        for worker in self._workers:
+            if worker.pid:
+                self._reap(worker)
+        now_s = time.monotonic()
+        if self._kill_at_s:
+            self._kill_late(now_s)
+            return False
+        may_start = self._has_begun or self._workers[0].is_ready
+        waiting = [worker for worker in self._workers if not worker.pid and worker.start_at_s <= now_s]
+        return may_start and any(self._start(worker) for worker in waiting)
+
+    def _wait_s(self) -> float | None:
+        if self._kill_at_s:
+            return max(self._kill_at_s - time.monotonic(), 0.0)
+        starts = [worker.start_at_s for worker in self._workers if not worker.pid and worker.start_at_s]
+        return max(min(starts) - time.monotonic(), 0.0) if starts else None
+
+    @contextlib.contextmanager
+    def _signals(self) -> Iterator[None]:
+        """Have signals written to a pipe that the loop reads, so that none comes at a wrong moment."""
+        reading, writing = os.pipe()
+        os.set_blocking(reading, False)
+        os.set_blocking(writing, False)
+        before = {number: signal.signal(number, _noted) for number in (*_STOPS, signal.SIGCHLD)}
+        signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        self._selector.register(reading, selectors.EVENT_READ)
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(-1)
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            os.close(writing)
+            os.close(reading)
+
+    def _take_signals(self, fd: int) -> None:
+        if set(os.read(fd, 4096)) & set(_STOPS):
+            self._stop()
+
+    def _stop(self) -> None:
+        self._kill_at_s = self._kill_at_s or time.monotonic() + self._stop_timeout_s
+        for worker in self._workers:
+            if worker.pid:
+                os.kill(worker.pid, signal.SIGTERM)
+
+    def _kill_late(self, now_s: float) -> None:
+        if now_s < self._kill_at_s:
+            return
+        for worker in self._workers:
+            if worker.pid:
+                log.error("worker.killed", worker=worker.number, pid=worker.pid)
+                os.kill(worker.pid, signal.SIGKILL)
+        self._code = 1
+        self._kill_at_s = now_s + KILL_AFTER_S
+
+    def _start(self, worker: _Worker) -> bool:
+        """Fork a worker; True in it, when its work has ended."""
+        told_read, told_write = os.pipe()
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # one that comes now is for the handlers of the worker
+        pid = os.fork()
+        if not pid:
+            os.close(told_read)
+            self._become(worker, told_write, held)
+            return True
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        os.close(told_write)
+        self._selector.register(told_read, selectors.EVENT_READ, worker)
+        worker.pid, worker.told, worker.is_ready = pid, told_read, False
+        worker.began_s, worker.start_at_s = time.monotonic(), 0.0
+        return False
+
+    def _become(self, worker: _Worker, told: int, held: Collection[int]) -> None:
+        """Be a worker, in its process: let go of what is the parent's, and work."""
+        signal.set_wakeup_fd(-1)
+        for number in (*_STOPS, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        os.close(self._lifeline[1])
+        self._selector.close()
+        for other in self._workers:
+            if other.told >= 0:
+                os.close(other.told)
+            for each in other.sockets if other is not worker else ():
+                each.close()
+        is_first = worker.number == 1 and not self._has_begun
+        self._work(Place(worker.number, is_first, worker.sockets, told, self._lifeline[0]))
+
+    def _hear(self, worker: _Worker) -> None:
+        if os.read(worker.told, 16):
+            worker.is_ready = True
+            log.info("worker.ready", worker=worker.number, pid=worker.pid)
+            if not self._has_begun and all(each.is_ready for each in self._workers):
+                self._has_begun = True
+                self._on_ready()
+        else:
+            self._selector.unregister(worker.told)
+
+    def _reap(self, worker: _Worker) -> None:
+        pid, status = os.waitpid(worker.pid, os.WNOHANG)
+        if not pid:
+            return
+        code = os.waitstatus_to_exitcode(status)
+        if worker.told in self._selector.get_map():
+            self._selector.unregister(worker.told)
+        os.close(worker.told)
+        was_ready, worker.pid, worker.told, worker.is_ready = worker.is_ready, 0, -1, False
+        if self._kill_at_s:
+            self._code = self._code or max(code, 0)
+            return
+        log.error("worker.died", worker=worker.number, pid=pid, code=code)
+        if not self._has_begun and not was_ready:
+            self._code = code if code > 0 else 1
+            self._stop()
+            return
+        now_s = time.monotonic()
+        worker.failures = 0 if now_s - worker.began_s >= STEADY_S else worker.failures + 1
+        worker.start_at_s = now_s + RETRY_S[min(max(worker.failures - 1, 0), len(RETRY_S) - 1)]
+
+
+def _noted(_number: int, _frame: FrameType | None) -> None:
+    """Take a signal; the loop reads of it from the pipe."""
