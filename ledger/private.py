@@ -71,6 +71,11 @@ def read(path: Path, *, is_secret: bool = True, size_max: int = FILE_SIZE_MAX) -
         return file.read(size_max + 1)
 
 
+def for_owner(path: str, flags: int) -> int:
+    """Open a file, as the ``opener`` of ``open``; one that is made is for its owner alone, whatever the umask."""
+    return os.open(path, flags, SECRET_MODE)
+
+
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Let one process at a time change several of these files together; it waits for the others."""

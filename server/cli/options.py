@@ -123,7 +123,7 @@ def existing(db: Path) -> Path:
 
 def check_target(db: Path, target: Path) -> None:
     """Raise ``UsageError`` where a result is to be written over a file of the ledger itself, or where there is none."""
-    endings = ("", "-wal", "-shm", "-journal", ".signed", ".verified", ".callbacks", ".writer", ".rebuild")
+    endings = ("", "-wal", "-shm", "-journal", ".signed", ".verified", ".callbacks", ".beats", ".writer", ".rebuild")
     own = {private.named_after(where, ending) for where in (db, views_path(db)) for ending in endings}
     own |= {private.beside(db, ending) for ending in (".key", ".pub", ".secret")}
     try:

@@ -11,6 +11,7 @@ from typing import IO, Any, Final, Protocol
 
 import click
 
+from ledger import private
 from ledger.times import to_text
 from projections.tables import Kind, Row, Table
 from server.cli import csvcells
@@ -116,7 +117,8 @@ def whole(target: Path) -> Iterator[IO[bytes]]:
         return
     partial = target.with_name(f"{target.name}.{secrets.token_hex(4)}.partial")
     try:
-        with partial.open("xb") as file:  # a name of its own: another may be writing the same target
+        # A name of its own: another may be writing the same target.
+        with open(partial, "xb", opener=private.for_owner) as file:
             yield file
         partial.replace(target)
     finally:

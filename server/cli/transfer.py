@@ -17,7 +17,7 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
-from ledger import archive, database, engine
+from ledger import archive, database, engine, private
 from ledger.errors import Unreadable
 from ledger.formats import Reject
 from ledger.ledger import Ledger
@@ -124,7 +124,8 @@ class _Rejects:
         """Write a JSON line for each."""
         if self._path is None or not rejects:
             return
-        self._file = self._file or self._path.open("wb")
+        if self._file is None:
+            self._file = open(self._path, "wb", opener=private.for_owner)  # noqa: SIM115 - closed by __exit__
         for reject in rejects:
             line = {"file": _name(source), "line": reject.line, "reason": reject.reason, "text": reject.text}
             self._file.write(msgspec.json.encode(line) + b"\n")
