@@ -26,6 +26,7 @@ from scripts.bench import (
     streams,
     verify,
     within,
+    workers,
 )
 from scripts.bench.contest import Row
 from scripts.bench.machine import describe
@@ -35,6 +36,7 @@ from scripts.bench.workplace import Workplace
 
 BENCHES: dict[str, ModuleType] = {
     "retrieve": retrieve,
+    "workers": workers,
     "lists": lists,
     "as-of": as_of,
     "within": within,

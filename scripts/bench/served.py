@@ -55,12 +55,16 @@ class Served:
             return bytes(answer.read())
 
     def cpu_s(self) -> float:
-        """Return the CPU seconds that the process has used, 0 where the system does not tell."""
+        """Return the CPU seconds that the process and its workers have used, 0 where the system does not tell."""
         try:
-            fields = Path(f"/proc/{self._process.pid}/stat").read_text("ascii").rpartition(")")[2].split()
+            fields = [_stat(pid) for pid in self._pids()]
         except OSError:
             return 0.0
-        return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+        return sum(int(each[11]) + int(each[12]) for each in fields) / TICKS_PER_S
+
+    def _pids(self) -> list[int]:
+        children = Path(f"/proc/{self._process.pid}/task/{self._process.pid}/children").read_text("ascii")
+        return [self._process.pid, *map(int, children.split())]
 
     def memory(self) -> int:
         """Return the resident bytes of the process, 0 where the system does not tell."""
@@ -93,6 +97,10 @@ class Served:
         self._process.wait(30)
         if self._process.stdout is not None:
             self._process.stdout.close()
+
+
+def _stat(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
 
 
 def ours(place: Workplace, log: Log, *options: str) -> Served:

@@ -1,0 +1,176 @@
+"""Bugs to plant, each with the test that must fail of it: what shows that the tests would notice.
+
+A row is one wrong edit that somebody could make. ``old`` stands exactly once in the file.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Bug(NamedTuple):
+    """One bug: its kind in a few words, the edit, and what must notice it: a test, or arguments of a module."""
+
+    kind: str
+    path: str
+    old: str
+    new: str
+    caught_by: str
+
+
+BUGS = (
+    Bug(
+        "a missing fsync",
+        "ledger/private.py",
+        "            os.fsync(file.fileno())\n",
+        "",
+        "tests/ledger/test_keys.py",
+    ),
+    Bug(
+        "a skipped version check",
+        "ledger/bulk.py",
+        "if current != entry.expected_version:",
+        "if False:",
+        "tests/contract/test_stores.py",
+    ),
+    Bug(
+        "a skipped If-Match",
+        "ledger/decider.py",
+        "state.etag not in etags",
+        "False",
+        "tests/server/test_conditional.py",
+    ),
+    Bug(
+        "a filter off by one",
+        "projections/query.py",
+        '("start", filters.start_us, ">=")',
+        '("start", filters.start_us, ">")',
+        "tests/server/test_list_oracle.py",
+    ),
+    Bug(
+        "a lost wake-up",
+        "ledger/writer.py",
+        "                if not self._waiting and not self._closing:\n                    self._wake.clear()\n",
+        "                if not self._closing:\n                    self._wake.clear()\n",
+        "tests/ledger/test_writer.py",
+    ),
+    Bug(
+        "a swap that forgets what came meanwhile",
+        "projections/rebuild.py",
+        "            rest = await self._store.scan(last, BATCH)\n",
+        "            rest = []\n",
+        "tests/projections/test_rebuild.py",
+    ),
+    Bug(
+        "a failed work that is not taken back",
+        "ledger/session.py",
+        "            self._take_back(mark)\n",
+        "",
+        "tests/contract/test_stores.py",
+    ),
+    Bug(
+        "a commit tried again after a failed fsync",
+        "ledger/sqlite.py",
+        "            self._broken = f",
+        "            _ = f",
+        "tests/ledger/test_sqlite.py",
+    ),
+    Bug(
+        "an owner who is not asked for",
+        "server/routes/resources.py",
+        "if row is None or row.deleted or not exchange.caller.may_see(row.user_id, row.project_id):",
+        "if row is None or row.deleted:",
+        "tests/server/test_auth.py",
+    ),
+    Bug(
+        "a token that stays in force in memory",
+        "server/auth.py",
+        "if known is None or (known[1] is not None and known[1] <= self._clock()):",
+        "if known is None:",
+        "tests/server/test_tokens.py",
+    ),
+    Bug(
+        "a revocation that is not noticed",
+        "server/auth.py",
+        "            self._kept.clear()\n",
+        "",
+        "tests/server/test_tokens.py",
+    ),
+    Bug(
+        "a leaf that passes for a node",
+        "ledger/merkle.py",
+        'b"\\x00", b"\\x01"  # the prefixes',
+        'b"", b""  # the prefixes',
+        "tests/ledger/test_merkle.py",
+    ),
+    Bug(
+        "erased data that stays",
+        "ledger/queries.py",
+        "SET data = zeroblob(length(data)), salt",
+        "SET salt",
+        "tests/ledger/test_erasure.py",
+    ),
+    Bug(
+        "an address that is not looked at",
+        "server/callbacks/guard.py",
+        "        for answer in answers:\n",
+        "        for answer in answers[:1]:\n",
+        "tests/server/callbacks/test_guard.py",
+    ),
+    Bug(
+        "two dispatchers at once",
+        "server/callbacks/dispatcher.py",
+        "if not self._leads and self._ledger.store.lease(LEASE):",
+        "if not self._leads:",
+        "tests/server/callbacks/test_dispatcher.py",
+    ),
+    Bug(
+        "an attempt too many",
+        "server/callbacks/schedule.py",
+        "if attempt > len(self.waits_s):",
+        "if attempt > len(self.waits_s) + 1:",
+        "tests/server/callbacks/test_schedule.py",
+    ),
+    Bug(
+        "two sets of beats at once",
+        "server/beats.py",
+        "return 0.0 if store.lease(LEASE) else LEASE_INTERVAL_S",
+        "return 0.0",
+        "tests/end_to_end/test_workers.py",
+    ),
+    Bug(
+        "a worker that keeps what another changed",
+        "server/app.py",
+        "self._is_one_of_many = config.workers > 1",
+        "self._is_one_of_many = False",
+        "tests/end_to_end/test_workers.py",
+    ),
+    Bug(
+        "a sign of growth that only one caller sees",
+        "ledger/ledger.py",
+        "        if self.size < self._told:\n",
+        "        if size is not None:\n",
+        "tests/ledger/test_refresh.py",
+    ),
+    Bug(
+        "a clock that may go back",
+        "ledger/session.py",
+        "self.recorded_us = max(self.recorded_us, self.now_us)",
+        "self.recorded_us = self.now_us",
+        "tests/contract/test_stores.py",
+    ),
+    Bug(
+        "a stream that says the last event twice",
+        "server/hub.py",
+        "for place, data in self.frames if place > mark",
+        "for place, data in self.frames if place >= mark",
+        "tests/server/test_stream.py",
+    ),
+    Bug(
+        "a file that others may read",
+        "ledger/private.py",
+        "    return os.open(path, flags, SECRET_MODE)\n",
+        "    return os.open(path, flags)\n",
+        "tests/cli/test_files_kept.py",
+    ),
+)
