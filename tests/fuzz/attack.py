@@ -55,7 +55,7 @@ class Failure:
     error: str
 
     def __str__(self) -> str:
-        again = f"scripts/fuzz --only {self.target} --seed {self.seed} --input {self.number}"
+        again = f"scripts/fuzz --only '{self.target}' --seed {self.seed} --input {self.number}"
         return f"{again}\n  {self.raw[:SHOWN_MAX]!r} ({len(self.raw)} bytes)\n  {self.error}"
 
 

@@ -6,13 +6,13 @@ import asyncio
 import gzip
 import io
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ledger import Ledger, archive, bundle, cloudevents, ids, messages, state, upcast
-from ledger.errors import LedgerError, Unreadable
+from ledger.errors import Unreadable
 from ledger.events import TYPES, Recorded
 from ledger.leaf import leaf_data
 from ledger.legality import Legality

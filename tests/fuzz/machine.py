@@ -11,6 +11,7 @@ import io
 import json
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -47,10 +48,13 @@ tag = st.sampled_from(["none", "none", "none", "current", "stale", "any", "sever
 
 
 class Surface(RuleBasedStateMachine):
-    """What users may do, in any order."""
+    """What users may do, in any order. ``stories``: how many there were in this process."""
+
+    stories = 0
 
     def __init__(self) -> None:
         super().__init__()
+        Surface.stories += 1
         self.runner = asyncio.Runner()
         self.closing, self.stack = ExitStack(), AsyncExitStack()
         self.closing.enter_context(logging_to(io.TextIOWrapper(io.BytesIO())))
@@ -92,14 +96,14 @@ class Surface(RuleBasedStateMachine):
         if answer.status >= 400:
             assert set(answer.error) == {"type", "message", "details"}
             assert answer.error["message"]
-        self.check_hidden(name, path, answer)
+        self.check_hidden(name, f"{path} {more.get('json')} {more.get('data')}", answer)
         return answer
 
-    def check_hidden(self, name: str, path: str, answer: Answer) -> None:
+    def check_hidden(self, name: str, sent: str, answer: Answer) -> None:
         """Nobody sees the id of another's resource, but in what they sent themselves."""
         for stream in self.model.streams():
             born, token = self.model.state(stream, self.model.events(stream)[0]["position"]), self.tokens[name]
-            if not self.model.sees(token, born) and stream not in path:  # a batch goes on naming runs that were erased
+            if not self.model.sees(token, born) and stream not in sent:  # a batch goes on naming runs that were erased
                 assert stream.encode() not in answer.body, f"{name} sees {stream} of {born and born['user']}"
 
     def refusal(self, name: str, scope: str) -> Refused | None:
@@ -322,7 +326,7 @@ class Surface(RuleBasedStateMachine):
         token, id = self.tokens[name], self.new_id("job")
         verbs = ["created", *statuses.split()]
         is_legal = all(after in {"created": "pending", "pending": "running", "running": "failed"}[one]
-                       for one, after in zip(verbs, verbs[1:], strict=False))  # fmt: skip
+                       for one, after in pairwise(verbs))  # fmt: skip
         lines = [{"specversion": "1.0", "type": f"job.{verb}", "subject": id, "data": {}} for verb in verbs]
         lines[0]["data"] = {"user_id": token.user, "project_id": token.project, "agent_id": "agent-1"}
         wrong = self.refusal(name, "write")

@@ -45,7 +45,7 @@ class Token(NamedTuple):
         return scope in self.scopes or self.sees_all
 
 
-class Refused(Exception):  # noqa: N818 - it reads as what happened
+class Refused(Exception):
     """What must be answered instead: a status and the type of the error."""
 
     def __init__(self, status: int, type: str) -> None:
@@ -120,9 +120,10 @@ class Model:
         found = []
         for stream in self.streams():
             now, then = self.state(stream), self.state(stream, **at)
-            if now is not None and then is not None and then["kind"] == kind and not now["erased"]:
-                if not then["deleted"] and self.sees(token, then):
-                    found.append(then)
+            if now is None or then is None or now["erased"] or then["deleted"]:
+                continue
+            if then["kind"] == kind and self.sees(token, then):
+                found.append(then)
         return sorted(found, key=lambda state: (state["created_us"], state["id"]), reverse=True)
 
     # --- commands -----------------------------------------------------------------------------------------------------

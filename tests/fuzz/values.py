@@ -262,7 +262,7 @@ def _values(schema: dict[str, Any]) -> list[str]:
     """Return good values of a parameter."""
     schema = schema.get("anyOf", [schema])[0]
     if schema["type"] == "array":
-        return [value for value in _values(schema["items"])] + [",".join(_values(schema["items"]))]
+        return [*_values(schema["items"]), ",".join(_values(schema["items"]))]
     if "enum" in schema:
         return [str(value) for value in schema["enum"]]
     if schema["type"] in ("integer", "number"):
