@@ -37,14 +37,14 @@ PATHS = {"jobs": "/v1/jobs", "runs": "/v1/runs", "batches": "/v1/messages/batche
 OF_RUN = ("steps", "messages", "usage", "metrics", "trace", "report", "events")
 AGENTS = ("agent-1", "agent-2")
 
-who = st.sampled_from(list(SCOPES))
+who = st.sampled_from(["ann", "ann", "ann", "root", "root", *SCOPES])
 which = st.integers(0, 11)
 metadata = st.none() | st.dictionaries(
     st.sampled_from(["a", "source_id"]), st.sampled_from([1, "x", None, [0.5]]), max_size=2
 )
 back_s = st.sampled_from([None, None, 0, 5, 3600])
 key = st.none() | st.sampled_from(["key-1", "key-2", "key-3"])
-tag = st.sampled_from(["none", "none", "none", "current", "stale", "any", "several"])
+tag = st.sampled_from(["none", "none", "current", "stale", "stale", "any", "several"])
 
 
 class Surface(RuleBasedStateMachine):
@@ -413,9 +413,11 @@ class Surface(RuleBasedStateMachine):
 
     @rule(name=who, number=which, back=st.integers(0, 40), by_time=st.booleans())
     def look_back(self, name, number, back, by_time):
+        if not self.refusal(name, "read"):
+            self.see_as_of(name, number, back, by_time=by_time)
+
+    def see_as_of(self, name: str, number: int, back: int, *, by_time: bool) -> None:
         """A resource and a list as of any position and time are what the model's past was."""
-        if self.refusal(name, "read"):
-            return
         position = max(0, len(self.model.log) - back)
         if by_time and position:
             time_us = self.model.log[position - 1]["time_us"] - back % 2
@@ -480,6 +482,7 @@ class Surface(RuleBasedStateMachine):
         id, family = self.a(self.turn * 7 % 11)
         self.read_one(name, id, family, "", lambda: self.model.found(token, id, family), {})
         self.read_inside(name, id)
+        self.see_as_of(name, self.turn * 5 % 11, self.turn * 3 % 16, by_time=self.turn % 2 == 0)
 
     def check_found_words(self, name: str) -> None:
         """Steps and words that are found are those of runs that are listed."""
