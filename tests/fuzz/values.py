@@ -72,6 +72,7 @@ SECRETS = (
 JSONS = (
     '{"a":[1,-0.5,1e100,null,true,"\\ud83e\\udd89 \\u0000"],"n":-9223372036854775808,"d":{"e":{"r":[[]]}}}',
     '[0.1,1E5,-0,12345678901234567,"é\\n"]', "3", '"x"', " {} ",
+    "[" * 64 + "9223372036854775807" + "]" * 64,
 )  # fmt: skip
 BODIES = (
     '{"agent_id":"agent-1","status":"completed","stop_reason":"error","metadata":{"a":1},"timeout_s":1.5}',
@@ -94,12 +95,19 @@ def feed_json(raw: bytes) -> None:
     value = jsontext.decode(raw)
     assert value == json.loads(raw), "another reader of JSON sees another value"
     assert _depth(value) <= jsontext.DEPTH_MAX
+    assert all(-(2**63) <= each < 2**63 for each in _integers(value))
     assert jsontext.decode(json.dumps(value).encode()) == value
 
 
 def _depth(value: object) -> int:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
     return 0 if inner is None else 1 + max(map(_depth, inner), default=0)
+
+
+def _integers(value: object) -> list[int]:
+    if isinstance(value, dict | list):
+        return [each for inner in (value.values() if isinstance(value, dict) else value) for each in _integers(inner)]
+    return [value] if isinstance(value, int) else []
 
 
 def feed_body(raw: bytes) -> None:
@@ -235,7 +243,7 @@ def parameters() -> list[Target]:
     for route in ROUTER.routes:
         if route.query is not None and not route.alias_of:
             name = f"query {route.method} {route.pattern}"
-            found[name] = Target(name, _reads(route.query), _asks(route.query))
+            found[name] = Target(name, _reads(route.query), _asks(route.query), weight=4)
     return list(found.values())
 
 
