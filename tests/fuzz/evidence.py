@@ -117,7 +117,7 @@ def feed_proof(raw: bytes) -> None:
 def feed_frontier(raw: bytes) -> None:
     size = int.from_bytes(raw[:4], "big", signed=True)
     frontier = Frontier.from_bytes(size, raw[4:])
-    assert frontier.to_bytes() == raw[4:]
+    assert (frontier.to_bytes(), len(frontier.roots)) == (raw[4:], size.bit_count())
     frontier.root()
 
 

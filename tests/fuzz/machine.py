@@ -161,13 +161,18 @@ class Surface(RuleBasedStateMachine):
 
     # --- choosing -----------------------------------------------------------------------------------------------------
 
-    def a(self, number: int, kinds: tuple[str, ...] = ("job", "run", "batch")) -> tuple[str, str]:
-        """One of the resources, or an id of none, and a family of routes that may show it."""
-        known = [stream for stream in self.model.streams() if (self.model.state(stream) or {})["kind"] in kinds]
+    def a(self, number: int, kinds: tuple[str, ...] = ("job", "run", "batch"), name: str = "") -> tuple[str, str]:
+        """One of the resources, most often one that ``name`` may see, or an id of none; and a family of routes."""
+        known = [(stream, self.model.state(stream) or {}) for stream in self.model.streams()]
+        known = [(stream, state) for stream, state in known if state["kind"] in kinds]
+        if number < 8 and name:
+            token = self.tokens[name]
+            own = [each for each in known if self.model.sees(token, each[1]) and not each[1]["deleted"]]
+            known = own or known
         if not known or number == 11:
             return "run-00000000-0000-4000-8000-0000000000ff", "runs"
-        stream = known[number % len(known)]
-        return stream, FAMILY_OF[(self.model.state(stream) or {})["kind"]]
+        stream, state = known[-1 - number % len(known)]
+        return stream, FAMILY_OF[state["kind"]]
 
     def new_id(self, kind: str) -> str:
         self.made += 1
@@ -237,7 +242,7 @@ class Surface(RuleBasedStateMachine):
     @rule(name=who, number=which, status=st.sampled_from([None, *STATUSES["job"]]), metadata=metadata, tag=tag, key=key,
           reason=st.sampled_from([None, None, "error", "end_turn"]), back=back_s, ns=st.sampled_from([None, None, 7]))  # fmt: skip
     def change(self, name, number, status, metadata, tag, key, reason, back, ns):
-        id, family = self.a(number, ("job", "run"))
+        id, family = self.a(number, ("job", "run"), name)
         if family == "runs" and status not in (None, *STATUSES["run"]):
             status = "completed"
         body = {"status": status, "metadata": metadata, "stop_reason": reason, "total_duration_ns": ns}
@@ -250,8 +255,10 @@ class Surface(RuleBasedStateMachine):
 
     @rule(name=who, number=which, tag=tag, key=key)
     def advance_one_step(self, name, number, tag, key):
-        """The next legal status, so that lives get to their ends."""
-        id, family = self.a(number, ("job", "run"))
+        """The next legal status, a second later, so that lives get to their ends."""
+        self.clock.advance(1)
+        self.model.now_us = self.clock.now_us
+        id, family = self.a(number, ("job", "run"), name)
         following = {
             "created": "pending" if family == "jobs" else "running",
             "pending": "running",
@@ -268,7 +275,7 @@ class Surface(RuleBasedStateMachine):
         self.try_to_cancel(name, number, tag, key)
 
     def try_to_cancel(self, name: str, number: int, tag: str, key: str | None) -> None:
-        id, family = self.a(number)
+        id, family = self.a(number, name=name)
         sent, etags = self.etags(tag, id)
         self.command(name, "PATCH", f"{PATHS[family]}/{id}/cancel",
                      lambda: self.model.cancel(self.tokens[name], id, family, etags), key=key, etags=sent)  # fmt: skip
@@ -288,20 +295,20 @@ class Surface(RuleBasedStateMachine):
 
     @rule(name=who, number=which, tag=tag)
     def delete(self, name, number, tag):
-        id, family = self.a(number, ("job", "run"))
+        id, family = self.a(number, ("job", "run"), name)
         sent, etags = self.etags(tag, id)
         self.command(name, "DELETE", f"{PATHS[family]}/{id}",
                      lambda: self.model.delete(self.tokens[name], id, family, etags), etags=sent)  # fmt: skip
 
     @rule(name=st.sampled_from(["root", "root", "root in p1", "ann"]), number=which)
     def erase(self, name, number):
-        id, family = self.a(number, ("job", "run"))
+        id, family = self.a(number, ("job", "run"), name)
         self.command(name, "POST", f"{PATHS[family]}/{id}/erase", lambda: self.model.erase(self.tokens[name], id, family),
                      scope="admin", body={"reason": "asked for"})  # fmt: skip
 
     @rule(name=who, number=which)
     def redeliver(self, name, number):
-        id, family = self.a(number, ("job", "run"))
+        id, family = self.a(number, ("job", "run"), name)
         self.command(name, "POST", f"{PATHS[family]}/{id}/callback/redeliver",
                      lambda: self.model.redeliver(self.tokens[name], id, family))  # fmt: skip
 
@@ -315,7 +322,7 @@ class Surface(RuleBasedStateMachine):
         ),
     )
     def record_steps(self, name, number, steps):
-        id, _ = self.a(number, ("run",))
+        id, _ = self.a(number, ("run",), name)
         tail = id[-4:]  # another run has other steps
         notes = [
             {"id": f"step-00000000-0000-4000-8000-{n:08x}{tail}", "status": status, "model": "m"} for n, status in steps
@@ -325,7 +332,7 @@ class Surface(RuleBasedStateMachine):
 
     @rule(name=who, number=which, words=st.sampled_from(["hello", "gift card", "no"]))
     def say(self, name, number, words):
-        id, _ = self.a(number, ("run",))
+        id, _ = self.a(number, ("run",), name)
         self.made += 1
         note = {
             "id": f"message-00000000-0000-4000-8000-{self.made:012x}",
@@ -443,7 +450,7 @@ class Surface(RuleBasedStateMachine):
             at, asked = {"time_us": time_us}, text(time_us)
         else:
             at, asked = {"position": position}, str(position)
-        id, family = self.a(number)
+        id, family = self.a(number, name=name)
         self.read_one(
             name, id, family, f"?as_of={asked}", lambda: self.model.found_then(self.tokens[name], id, family, **at), at
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 SIZE_MAX = 1 << 20
 """Bytes of an input; what is made longer by repeating is cut off."""
-ID = "00000000-0000-4000-8000-000000000001"
+ID = "00abcdef-0000-4000-8000-0000000fedc1"
 WORDS = [
     *("", " ", "\0", "\x7f", "\x85", "\u2028", "\u202e", "\ufeff", "e\u0301" * 3, "🦉", "ß", "İ", "²", "١٢", "é\0"),
     *("-1", "-0", "+1", "0", "00", "1", "1.5", "1e3", "1e400", "-1e400", "1e-400", "NaN", "inf", "-inf", "0x10", "1_0"),

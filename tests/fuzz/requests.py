@@ -27,6 +27,13 @@ HEADERS = (
     ),
     *("Last-Event-ID: 3", "X-Project-Id: p1", "X-Request-Id: req-1", "Ledger-Position: 1", "Content-Encoding: gzip"),
     *("Content-Type: application/cloudevents-batch+json", "Cookie: a=b", "Range: bytes=0-1", "Accept-Encoding: br"),
+    *(
+        "If-Match: \udcff",
+        "Last-Event-ID: \udcff",
+        "Ledger-Position: \udcff",
+        "user_id: \udcff",
+        "X-Project-Id: \udcff\x01",
+    ),
 )
 BODIES = (
     '{"agent_id":"agent-1","status":"running","metadata":{"a":[1]}}',
@@ -80,7 +87,7 @@ async def _examples(user: User) -> list[bytes]:
         header = HEADERS[number % len(HEADERS)]
         query = "?limit=10&order=asc&as_of=3&query=hello" if route.query is not None else ""
         head = f"{route.method} {path}{query} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer TOKEN\r\n{header}\r\n\r\n"
-        found.append((head + body).encode())
+        found.append((head + body).encode("utf-8", "surrogateescape"))
     return found
 
 
