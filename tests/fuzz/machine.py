@@ -280,6 +280,33 @@ class Surface(RuleBasedStateMachine):
         self.command(name, "PATCH", f"{PATHS[family]}/{id}/cancel",
                      lambda: self.model.cancel(self.tokens[name], id, family, etags), key=key, etags=sent)  # fmt: skip
 
+    @rule(
+        name=who, kind=st.sampled_from(["job", "run"]), expires=st.booleans(), told=st.booleans(), erased=st.booleans()
+    )
+    def live(self, name, kind, expires, told, erased):
+        """A whole life that takes time, to its end or exactly to its deadline, and perhaps its erasure."""
+        id, family, token = self.new_id(kind), FAMILY_OF[kind], self.tokens[name]
+        body = {"id": id, "agent_id": "agent-1", "timeout_s": 10.0}
+        if (
+            self.command(name, "POST", HOME[kind], lambda: self.model.create(token, kind, id, body), body=body, ok=201)
+            is None
+        ):
+            return
+        ends = [] if expires else [{"status": "completed", "total_duration_ns": 7 if told else None}]
+        begins = [{"status": status} for status in ("pending", "running") if status in STATUSES[kind]]
+        for change in [*begins, *ends]:
+            self.pass_time(2)
+            path = f"{PATHS[family]}/{id}"
+            self.command(
+                name, "PATCH", path, lambda change=change: self.model.change(token, id, family, change), body=change
+            )
+        if expires:
+            self.pass_time(10)
+        if erased:
+            self.read_one(name, id, family, "", lambda: self.model.found(token, id, family), {})
+            self.erase_as("root", id, family)
+            self.read_one("root", id, family, "", lambda: self.model.found(self.tokens["root"], id, family), {})
+
     @rule(name=who, number=which)
     def insist(self, name, number):
         """What was refused is history once, however often it is asked for."""
@@ -302,7 +329,9 @@ class Surface(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(["root", "root", "root in p1", "ann"]), number=which)
     def erase(self, name, number):
-        id, family = self.a(number, ("job", "run"), name)
+        self.erase_as(name, *self.a(number, ("job", "run"), name))
+
+    def erase_as(self, name: str, id: str, family: str) -> None:
         self.command(name, "POST", f"{PATHS[family]}/{id}/erase", lambda: self.model.erase(self.tokens[name], id, family),
                      scope="admin", body={"reason": "asked for"})  # fmt: skip
 
@@ -368,6 +397,10 @@ class Surface(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.000001, 0.5, 9.5, 10, 4000]))
     def time_passes(self, seconds):
+        self.pass_time(seconds)
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass; what is past its timeout then ends, once."""
         self.clock.advance(seconds)
         self.model.now_us = self.clock.now_us
         before = len(self.model.log)
