@@ -313,11 +313,15 @@ class Surface(RuleBasedStateMachine):
         for _ in range(3):
             self.try_to_cancel(name, number, "none", None)
 
-    @rule(name=who, agent=st.sampled_from(AGENTS))
-    def cancel_agent(self, name, agent):
+    @rule(name=who, agent=st.sampled_from(AGENTS), numbers=st.none() | st.lists(which, min_size=1, max_size=3))
+    def cancel_agent(self, name, agent, numbers):
+        """All runs of an agent, or some that are named, whosever they are."""
         told: dict[str, str] = {}
-        answer = self.command(name, "POST", f"/v1/agents/{agent}/messages/cancel",
-                              lambda: told.update(self.model.cancel_agent(self.tokens[name], agent)))  # fmt: skip
+        asked = None if numbers is None else [self.a(number, ("run",))[0] for number in numbers]
+        answer = self.command(
+            name, "POST", f"/v1/agents/{agent}/messages/cancel",
+            lambda: told.update(self.model.cancel_agent(self.tokens[name], agent, asked)), body={"run_ids": asked},
+        )  # fmt: skip
         assert answer is None or answer.json == told
 
     @rule(name=who, number=which, tag=tag)

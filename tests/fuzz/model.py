@@ -201,13 +201,19 @@ class Model:
     def is_active(self, run: State) -> bool:
         return not run["deleted"] and not run["erased"] and run["status"] in ("created", "running")
 
-    def cancel_agent(self, token: Token, agent: str) -> dict[str, str]:
-        mine = [run for run in reversed(self.rows(token, "run")) if run["agent_id"] == agent and self.is_active(run)]
-        if not mine:
+    def cancel_agent(self, token: Token, agent: str, asked: list[str] | None) -> dict[str, str]:
+        rows = [run for run in reversed(self.rows(token, "run")) if run["agent_id"] == agent]
+        if asked is not None:
+            rows = [run for id in dict.fromkeys(asked) for run in rows if run["id"] == id]
+        active = [run for run in rows if self.is_active(run)]
+        if asked is None and not active:
             raise Refused(409, "nothing_to_cancel")
-        for run in mine:
+        for run in [] if asked is None else rows:
+            if not self.is_active(run) and (token.user, "cancelled") not in run["refused"]:
+                self.append(run["id"], "run", "refused", token.user, asked="cancelled")
+        for run in active:
             self.append(run["id"], "run", "cancelled", token.user)
-        return {run["id"]: "cancelled" for run in mine}
+        return dict.fromkeys(asked or [], "failed") | {run["id"]: "cancelled" for run in active}
 
     def delete(self, token: Token, id: str, family: str, etags: list[int] | None = None) -> None:
         state = self.present(token, id, family, etags)

@@ -15,6 +15,7 @@ from ledger.soundness import verify_file
 from server.app import ROUTER
 from tests.fuzz.attack import Target
 from tests.fuzz.mutations import ID
+from tests.fuzz.values import asks
 from tests.server.serving import Service, User, logging_to, scratch, serving
 
 HEADERS = (
@@ -83,11 +84,13 @@ async def _examples(user: User) -> list[bytes]:
     found = []
     for number, route in enumerate(ROUTER.routes):
         path = re.sub(r"\{(\w+)\}", lambda name: known[name[1]], route.pattern)
-        body = BODIES[number % len(BODIES)] if route.method in ("POST", "PATCH") else ""
         header = HEADERS[number % len(HEADERS)]
-        query = "?limit=10&order=asc&as_of=3&query=hello" if route.query is not None else ""
-        head = f"{route.method} {path}{query} HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer TOKEN\r\n{header}\r\n\r\n"
-        found.append((head + body).encode("utf-8", "surrogateescape"))
+        queries = [b"", *asks(route.query)()[2::3]] if route.query is not None else [b""]
+        for at, body in enumerate(BODIES if route.method in ("POST", "PATCH") else [""]):
+            query = queries[(number + at) % len(queries)]
+            lines = [f"{route.method} {path}?{query.decode()} HTTP/1.1", "Host: a", "Authorization: Bearer TOKEN"]
+            head = "\r\n".join([*lines, header] if (number + at) % 2 else lines) + "\r\n\r\n"
+            found.append((head + body).encode("utf-8", "surrogateescape"))
     return found
 
 

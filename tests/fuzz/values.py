@@ -243,7 +243,7 @@ def parameters() -> list[Target]:
     for route in ROUTER.routes:
         if route.query is not None and not route.alias_of:
             name = f"query {route.method} {route.pattern}"
-            found[name] = Target(name, _reads(route.query), _asks(route.query), weight=4)
+            found[name] = Target(name, _reads(route.query), asks(route.query), weight=4)
     return list(found.values())
 
 
@@ -256,7 +256,8 @@ def _reads(query: Callable[[Params], Any]) -> Callable[[bytes], None]:
     return feed
 
 
-def _asks(query: Callable[[Params], Any]) -> Callable[[], Sequence[bytes]]:
+def asks(query: Callable[[Params], Any]) -> Callable[[], Sequence[bytes]]:
+    """Return query strings of a route: with all of its parameters, and with each of them alone."""
     recorder = Recorder()
     query(recorder)
     values = [_values(schema) for schema in recorder.schemas.values()]
@@ -287,7 +288,7 @@ TARGETS = [
     Target("json", feed_json, texts(*JSONS), covers=("ledger.jsontext.decode", "ledger.formats.decode")),
     Target("body", feed_body, texts(*BODIES), covers=("server.params.parse_body", "server.params.convert")),
     Target("time", feed_time, texts(*TIMES), covers=("ledger.times.from_text",)),
-    Target("id", feed_id, texts(*(f"{kind}-{ID}" for kind in ids.KINDS)), covers=("ledger.ids.parse",)),
+    Target("id", feed_id, texts(*(f"{kind}-{ID}" for kind in ids.KINDS), f"run-{ID.upper()}"), covers=("ledger.ids.parse",)),
     Target("label", feed_label, texts("agent-1", "ägent „3“", "x" * 256)),
     Target("token", feed_token, texts(tokens.mint()[:0] + "jl_" + "a" * 43 + "_" + tokens.checksum("a" * 43))),
     Target("point", feed_point, texts(*TIMES)),
