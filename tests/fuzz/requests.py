@@ -65,39 +65,62 @@ def requests() -> Iterator[Target]:
         service = runner.run(server.__aenter__())
         try:
             user = runner.run(service.admin(id=f"user-{ID}"))
-            examples = runner.run(_examples(user))
-            yield Target(
-                "requests", lambda raw: runner.run(_send(service, user.token, raw)), lambda: examples, weight=4
-            )
+            examples, names = _examples(), _Names(user)
+
+            def feed(raw: bytes) -> None:
+                runner.run(_send(service, names, user.token, raw))
+
+            yield Target("requests", feed, lambda: examples, weight=4)
         finally:
             runner.run(server.__aexit__(None, None, None))
         verdict = runner.run(verify_file(path))
         assert verdict.ok, verdict.problems
 
 
-async def _examples(user: User) -> list[bytes]:
-    known = {
-        "job_id": await user.create("job", status="running"), "batch_id": await user.create("batch"),
-        "run_id": await user.create("run", status="completed"), "token_id": ids.make("token"), "step_id": f"step-{ID}",
-        "agent_id": "agent-2", "conversation_id": "default", "signature": "f1-0123456789abcdef",
-    }  # fmt: skip
+FRESH_AFTER = 16
+"""Requests after which there is a fresh job, batch and run: some of them delete and erase what they name."""
+
+
+class _Names:
+    """What placeholders of paths stand for, now."""
+
+    def __init__(self, user: User) -> None:
+        self._user, self._asked = user, 0
+        self._known = {
+            "token_id": ids.make("token"), "step_id": f"step-{ID}", "agent_id": "agent-2",
+            "conversation_id": "default", "signature": "f1-0123456789abcdef",
+        }  # fmt: skip
+
+    async def put_into(self, head: bytes) -> bytes:
+        if self._asked % FRESH_AFTER == 0:
+            for kind, status in (("job", "running"), ("run", "running"), ("batch", None)):
+                self._known[f"{kind}_id"] = await self._user.create(kind, **({"status": status} if status else {}))
+        self._asked += 1
+        return re.sub(rb"\{(\w+)\}", lambda name: self._known.get(name[1].decode(), "x").encode(), head)
+
+
+def _examples() -> list[bytes]:
     found = []
     for number, route in enumerate(ROUTER.routes):
-        path = re.sub(r"\{(\w+)\}", lambda name: known[name[1]], route.pattern)
         header = HEADERS[number % len(HEADERS)]
         queries = [b"", *asks(route.query)()[2::3]] if route.query is not None else [b""]
-        for at, body in enumerate(BODIES if route.method in ("POST", "PATCH") else [""]):
+        for at, body in enumerate(BODIES if route.method in ("POST", "PATCH") else [""] * 6):
             query = queries[(number + at) % len(queries)]
-            lines = [f"{route.method} {path}?{query.decode()} HTTP/1.1", "Host: a", "Authorization: Bearer TOKEN"]
+            lines = [
+                f"{route.method} {route.pattern}?{query.decode()} HTTP/1.1",
+                "Host: a",
+                "Authorization: Bearer TOKEN",
+            ]
             head = "\r\n".join([*lines, header] if (number + at) % 2 else lines) + "\r\n\r\n"
             found.append((head + body).encode("utf-8", "surrogateescape"))
     return found
 
 
-async def _send(service: Service, token: str, raw: bytes) -> None:
+async def _send(service: Service, names: _Names, token: str, raw: bytes) -> None:
     """Send a request whose framing is whole, whatever else it is; its answer is one of those that are documented."""
-    before = service.app.ledger.size
     head, _, body = raw.partition(b"\r\n\r\n")
+    head = await names.put_into(head)
+    before = service.app.ledger.size
     head = FRAMING.sub(b"", head + b"\r\n").replace(b"TOKEN", token.encode())
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port, limit=READ_MAX)
     try:

@@ -288,7 +288,7 @@ TARGETS = [
     Target("json", feed_json, texts(*JSONS), covers=("ledger.jsontext.decode", "ledger.formats.decode")),
     Target("body", feed_body, texts(*BODIES), covers=("server.params.parse_body", "server.params.convert")),
     Target("time", feed_time, texts(*TIMES), covers=("ledger.times.from_text",)),
-    Target("id", feed_id, texts(*(f"{kind}-{ID}" for kind in ids.KINDS), f"run-{ID.upper()}"), covers=("ledger.ids.parse",)),
+    Target("id", feed_id, texts(*(f"{kind}-{ID}" for kind in ids.KINDS), f"run-{ID[:24]}{ID[24:].upper()}"), covers=("ledger.ids.parse",)),
     Target("label", feed_label, texts("agent-1", "ägent „3“", "x" * 256)),
     Target("token", feed_token, texts(tokens.mint()[:0] + "jl_" + "a" * 43 + "_" + tokens.checksum("a" * 43))),
     Target("point", feed_point, texts(*TIMES)),
