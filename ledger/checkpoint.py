@@ -253,6 +253,8 @@ def check_name(name: str, where: str) -> None:
     """Raise ``InvalidInput`` for what cannot name a key, and so no ledger."""
     if not name or "+" in name or any(char.isspace() for char in name):
         raise invalid(where, "has no name, or one with blanks or a plus sign")
+    if any("\ud800" <= char <= "\udfff" for char in name):
+        raise invalid(where, "has a name that is no Unicode")
 
 
 def _signature(line: str, where: str) -> Signature:

@@ -20,7 +20,7 @@ from ledger.bulk import Entry, append_one
 from ledger.checkpoint import Kept
 from ledger.commands import Context, Note, Plan, Receipt
 from ledger.decider import Command, Erase
-from ledger.errors import Erased, NotFound, StoreFailed, invalid
+from ledger.errors import Erased, IdempotencyConflict, NotFound, StoreFailed, invalid
 from ledger.events import ERASURES, TYPES, Fact, Message, Recorded, draft
 from ledger.ids import SYSTEM_USER, label
 from ledger.recorder import Recorder
@@ -178,7 +178,9 @@ class Ledger:
     async def _answer_again(self, prior: Recorded, context: Context, skip_refused: bool) -> Receipt:
         if prior.data is None:
             state = await self.state(prior.stream)
-            raise Erased(id=prior.stream, position=0 if state is None else state.erased_position)
+            if state is None or (context.sees is not None and not context.sees(state)):
+                raise IdempotencyConflict(key=context.key)  # whose key it was is not for others to know
+            raise Erased(id=prior.stream, position=state.erased_position)
         request = commands.check_prior(prior, context, skip_refused=skip_refused)
         events = await self.store.scan(prior.position - request.events, request.events)
         state = states.as_of(await self.store.stream(prior.stream), position=prior.position)

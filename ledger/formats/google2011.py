@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from ledger import ids
 from ledger.events import NOTHING, Changed, Created
-from ledger.formats import Move, Reject, Row
+from ledger.formats import Move, Reject, Row, reject
 
 COLUMNS = 8
 START_US = 1_304_290_800_000_000 - 600_000_000
@@ -40,7 +40,7 @@ def parse(lines: Iterable[bytes], source: str) -> Iterator[Row | Reject]:
                 raise ValueError(f"has {len(fields)} columns; a job event has {COLUMNS}")
             yield _row(number, line, fields, source)
         except ValueError as error:
-            yield Reject(number, str(error), text)
+            yield reject(number, error, line)
 
 
 def _row(number: int, line: bytes, fields: list[str], source: str) -> Row:

@@ -7,14 +7,17 @@ the run reached its requested time. Status -1 stays open. The header's UnixStart
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 
 from ledger import ids
 from ledger.events import NOTHING, Changed, Created
-from ledger.formats import Move, Reject, Row
+from ledger.formats import Move, Reject, Row, reject
 
 FIELDS = 18
 SECOND_US = 1_000_000
+_START = re.compile(rb"[; ]*UnixStartTime\s*:\s*([0-9]{1,12})\s*")
+"""The header that says when second 0 was; with 12 digits a time in seconds is past every calendar."""
 _COMPLETED = Changed(stop_reason="end_turn")
 _FAILED = Changed(stop_reason="error")
 _CANCELLED = Changed(stop_reason="cancelled")
@@ -25,9 +28,8 @@ def parse(lines: Iterable[bytes], source: str) -> Iterator[Row | Reject]:
     start_s = 0
     for number, line in enumerate(lines, 1):
         if line.startswith(b";"):
-            name, _, value = line.lstrip(b"; ").partition(b":")
-            if name.strip() == b"UnixStartTime" and value.strip().isdigit():
-                start_s = int(value)
+            if start := _START.fullmatch(line):
+                start_s = int(start[1])
             continue
         fields = line.split()
         if not fields:
@@ -37,7 +39,7 @@ def parse(lines: Iterable[bytes], source: str) -> Iterator[Row | Reject]:
                 raise ValueError(f"has {len(fields)} fields; a job has {FIELDS}")
             yield _row(number, line, fields, start_s, source)
         except (ValueError, OverflowError) as error:
-            yield Reject(number, str(error), line.decode("utf-8", "replace").rstrip())
+            yield reject(number, error, line)
 
 
 def _row(number: int, line: bytes, fields: list[bytes], start_s: int, source: str) -> Row:

@@ -6,6 +6,7 @@ import gzip
 import os
 import sys
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from io import BufferedReader
@@ -159,7 +160,7 @@ def _lines(raw: BufferedReader, path: Path) -> Iterator[bytes]:
                 yield from unpacked
         else:
             yield from raw
-    except (gzip.BadGzipFile, EOFError) as error:
+    except (gzip.BadGzipFile, zlib.error, EOFError) as error:
         raise Unreadable(path=path, reason=f"it is a damaged gzip file: {error}") from error
 
 

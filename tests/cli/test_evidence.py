@@ -200,6 +200,7 @@ def test_a_bundle_by_another_key_or_with_another_word_is_refused(db, tmp_path):
         (("verify", "x.checkpoint", "--key", "absent"), "absent cannot be read: No such file"),
         (("verify", "x.checkpoint", "--key", "x" * 300), "cannot be read: File name too long"),
         (("verify", "x.checkpoint", "--key", "a+b+\udcff"), "--key, line 1: "),
+        (("verify", "x.checkpoint", "--key", f"\udcff+00000000+{'A' * 44}"), "no Unicode"),
     ],
 )
 def test_what_is_no_bundle_is_refused_in_one_line(db, monkeypatch, arguments, said):

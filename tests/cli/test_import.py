@@ -219,7 +219,7 @@ def test_a_file_whose_name_is_no_unicode_is_imported_and_named_as_well_as_can_be
 # --- damaged input ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("damage", ["cut short", "bytes changed", "a wrong checksum"])
+@pytest.mark.parametrize("damage", ["cut short", "bytes changed", "no deflate", "a wrong checksum"])
 def test_a_damaged_gzip_file_is_told_in_one_line(new, file, damage):
     chance = random.Random(6)
     body = "".join(f"{n} {chance.randrange(9**9)} 1 9 4 -1 -1 4 3600 -1 1 7 1 -1 2 -1 -1 -1\n" for n in range(1, 4000))
@@ -229,6 +229,8 @@ def test_a_damaged_gzip_file_is_told_in_one_line(new, file, damage):
         del raw[len(raw) // 2 :]
     elif damage == "bytes changed":
         raw[len(raw) // 2 : len(raw) // 2 + 64] = bytes(64)
+    elif damage == "no deflate":  # found by: scripts/fuzz --only 'packed file' --seed 1 --input 12
+        raw[10] = 0xFF
     else:
         raw[-6] ^= 1
     path.write_bytes(raw)

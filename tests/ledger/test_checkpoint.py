@@ -136,14 +136,32 @@ PUBLIC = str(SIGNER.verifier)
 
 @pytest.mark.parametrize(
     "line",
-    ["", "x", "a+b", f"{PUBLIC}x", PUBLIC.replace("one", "two"), PUBLIC.replace("+A", "+B"), f"+{PUBLIC}", "a+b+c+d"],
+    [
+        *(
+            "",
+            "x",
+            "a+b",
+            f"{PUBLIC}x",
+            PUBLIC.replace("one", "two"),
+            PUBLIC.replace("+A", "+B"),
+            f"+{PUBLIC}",
+            "a+b+c+d",
+        ),
+        PUBLIC.replace("one", "\udcff"),  # found by: scripts/fuzz --only 'verifier keys' --seed 1 --input 594
+    ],
 )
 def test_what_is_no_verifier_key_is_refused(line):
     with pytest.raises(InvalidInput):
         VerifierKey.parse(line)
 
 
-@pytest.mark.parametrize("line", [PUBLIC, "", GO_PRIVATE[:-1], GO_PRIVATE.replace("c74f", "c74e"), f"{GO_PRIVATE}AA"])
+@pytest.mark.parametrize(
+    "line",
+    [
+        *(PUBLIC, "", GO_PRIVATE[:-1], GO_PRIVATE.replace("c74f", "c74e"), f"{GO_PRIVATE}AA"),
+        GO_PRIVATE.replace("Peter", "\ud800"),
+    ],
+)
 def test_what_is_no_signers_key_is_refused_and_never_shown(line):
     with pytest.raises(InvalidInput) as caught:
         Signer.parse(line)

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from ledger import Ledger, archive
-from ledger.formats import google2011, swf
+from ledger.formats import TEXT_MAX, google2011, swf
 from ledger.ids import derive
 from tests.ledger.engines import log_of
 from tests.ledger.histories import Clock
@@ -122,6 +122,21 @@ async def test_an_swf_line_that_makes_no_sense_is_rejected_by_its_number_and_the
     assert reject.line == 6
     assert reason in reject.reason
     assert len(await log_of(ledger)) == outcome.appended == 8
+
+
+@pytest.mark.parametrize("start", [b"9" * 13, b"9" * 5000], ids=["13 digits", "5,000 digits"])
+async def test_an_swf_log_that_says_it_began_past_every_calendar_begins_in_1970(ledger, start):
+    (outcome,) = await load(ledger, [b"; UnixStartTime: %s\n" % start, job_line(5, submit=1)], "swf")
+    assert outcome.rejects == ()
+    assert {event.time for event in await log_of(ledger)} == {1 * S, 11 * S}
+
+
+@pytest.mark.parametrize("format", ["swf", "google-2011"])
+async def test_of_a_rejected_line_that_is_long_only_the_beginning_is_kept(ledger, format):
+    """Found by ``scripts/fuzz --only 'import swf' --seed 1 --input 2``."""
+    (outcome,) = await load(ledger, [b"x" * 10**6], format)
+    (reject,) = outcome.rejects
+    assert (reject.line, reject.text) == (1, "x" * TEXT_MAX)
 
 
 async def test_the_same_swf_log_twice_adds_nothing_and_says_how_much_it_had(ledger):

@@ -107,6 +107,16 @@ async def test_it_is_erased_once_and_a_key_gets_the_first_answer_again(admin, us
     assert (await admin.types(id)).count("run.erased") == 1
 
 
+async def test_who_guesses_the_key_of_anothers_request_is_not_told_what_was_erased(admin, user, other):
+    """Found by ``scripts/fuzz --only users``, seed 12: the answer named the other's run and its position."""
+    key = {"Idempotency-Key": "key-1"}
+    id = (await user.post(HOME["run"], json={"agent_id": "agent-1"}, headers=key)).json["id"]
+    await admin.post(PATHS["run"].format(id), json=WHY)
+    answer = await other.post(HOME["run"], json={"agent_id": "agent-1"}, headers=key)
+    assert (answer.status, answer.error["type"]) == (409, "idempotency_conflict")
+    assert id.encode() not in answer.body
+
+
 async def test_the_key_of_a_request_whose_answer_was_erased_says_so(admin, user):
     headers = {"Idempotency-Key": "make-1"}
     body = {"metadata": {"text": SECRET}}
