@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +12,7 @@ from typing import IO, Any, Final, Protocol
 
 import click
 
+from ledger import private
 from ledger.times import to_text
 from projections.tables import Kind, Row, Table
 from server.cli import csvcells
@@ -118,6 +120,9 @@ def whole(target: Path) -> Iterator[IO[bytes]]:
     try:
         with partial.open("xb") as file:  # a name of its own: another may be writing the same target
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(target)
+        private.sync_folder(target.parent)
     finally:
         partial.unlink(missing_ok=True)
