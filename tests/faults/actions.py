@@ -19,7 +19,7 @@ ROUNDS = 2
 EVENTS_OF_AN_APPEND = 3
 
 Check = Callable[[Path, Done, ForkServer], str | None]
-"""What is still wrong after a recovery, from the ledger's folder and what the command said before it ended; None: nothing."""
+"""What is still wrong after a recovery, by the ledger's folder and by what the command said; None: nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,8 +58,8 @@ def _appends_are_there(folder: Path, done: Done, _: ForkServer) -> str | None:
     found = lives(folder / "ledger.db")
     if lost := [id for id in answered(done) if id not in found]:
         return f"{len(lost)} answered and lost"
-    told_none = [id for id in answered(done, "refused") if id in found and "nothing of this" in done.out]
-    if told_none:
+    surely_not = [line.split()[1][:-1] for line in done.out.splitlines() if "nothing of this request" in line]
+    if told_none := [id for id in surely_not if id in found]:
         return f"{len(told_none)} recorded, though the answer said that nothing was"
     mine = [types for id, types in found.items() if id.startswith(("job-0000000a", "job-0000000b"))]
     if torn := [types for types in mine if len(types) != EVENTS_OF_AN_APPEND]:

@@ -32,7 +32,7 @@ OURS = (
 
 @dataclass
 class Bench:
-    """Where faults are tried: a process that forks, folders to start from, seeded chance, and how often it may be done."""
+    """Where faults are tried: a process that forks, folders to start from, seeded chance, and how much may be done."""
 
     forks: ForkServer
     starts: Starts
@@ -118,7 +118,7 @@ def ended(bench: Bench, action: Action) -> Iterator[str]:
 
 
 def refused(bench: Bench, action: Action, fault: Fault) -> Iterator[str]:
-    """Let calls of the action fail from each of its points on; say how it ended, and whether all was well afterwards."""
+    """Let calls of the action fail at each of its points; say how it ended, and whether all was well afterwards."""
     for point in points(bench, action, fault.kinds, fault.name):
         db = bench.starts.copy(action.start, bench.place)
         wanted = Fault(do=fault.do, at=point, more=fault.more, kinds=fault.kinds, name=fault.name)
@@ -143,7 +143,7 @@ def clear_end(done: Done) -> str:
     return f"exit {done.code} without a word" if not said else f"exit {done.code}: {said.splitlines()[-1]}"
 
 
-# --- what must be so afterwards -----------------------------------------------------------------------------------------
+# --- what must be so afterwards ---------------------------------------------------------------------------------------
 
 
 def recovered(bench: Bench, action: Action, done: Done) -> str:

@@ -1,9 +1,9 @@
 """What a disk holds after a power cut: all that was synced, and of what was not, whatever chance leaves.
 
 A killed process loses nothing that it wrote, because the kernel has it; only this shows a missing fsync. The shim's
-journal is played on the files as they were before. Of each file, what was written since its last fsync is there in part:
-each sector or none of it, in any order. Of each folder, names that came or went since its last fsync are there up to
-some moment, as journalling file systems keep them in order.
+journal is played on the files as they were before. Of each file, what was written since its last fsync is there in
+part: sectors whole or not at all, in any order. Of each folder, names that came or went since its last fsync are there
+up to some moment, as journalling file systems keep them in order.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The shim that makes system calls fail: compiled where it is used, asked for by environment variables, switched at will."""
+"""The shim that makes system calls fail: compiled where it is used, asked for by variables, switched at will."""
 
 from __future__ import annotations
 

@@ -3,12 +3,11 @@
 import asyncio
 import contextlib
 from hashlib import sha256
-from importlib import resources
 
 import pytest
 
 from ledger import Ledger, archive, database, engine
-from ledger.database import APPLICATION_ID, FORMAT
+from ledger.database import FORMAT
 from ledger.decider import Change
 from ledger.errors import InvalidInput, Unreadable
 from ledger.sqlite import SqliteStore
