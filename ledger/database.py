@@ -104,7 +104,7 @@ def _set_up(connection: Any, path: Path, name: str | None) -> None:
             _add(connection, format_of(connection))
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        engine.roll_back(connection)
         raise
     _check_format(connection, path)
 

@@ -102,6 +102,12 @@ async def open_async(connector: Callable[[], Any]) -> Connection:
     return connection
 
 
+def roll_back(connection: Any) -> None:
+    """Give up the open transaction; SQLite did so itself after some errors, which the caller is to see, not this."""
+    if connection.in_transaction:
+        connection.execute("ROLLBACK")
+
+
 def empty_wal(connection: Any) -> bool:
     """Write the write-ahead log back and cut it to nothing; False where a reader of an older state is in the way."""
     connection.execute("PRAGMA busy_timeout = 200")  # whoever else writes on this connection waits no longer

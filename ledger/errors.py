@@ -15,7 +15,8 @@
     ├── Unavailable             try again later
     │   ├── QueueFull           the write queue is at its limit
     │   ├── StoreClosed         the ledger is closing or closed
-    │   └── StoreFailed         the disk or the database refused; nothing was recorded
+    │   ├── StoreFailed         the disk or the database refused; nothing was recorded
+    │   └── InDoubt             the disk failed in a commit; the log will tell whether that was recorded
     ├── Unreadable              a file is not a ledger that this program can read
     └── Damaged                 what the file holds contradicts itself
 
@@ -127,6 +128,10 @@ class StoreClosed(Unavailable):
 
 class StoreFailed(Unavailable):
     """The database refused ({reason}); nothing of this request was recorded."""
+
+
+class InDoubt(Unavailable):
+    """The disk failed in the commit ({reason}); it may be recorded or not: look, or repeat it with the same key."""
 
 
 class Unreadable(LedgerError):

@@ -43,6 +43,7 @@ def load(db: Path, name: str) -> Signer:
     with _named(path):
         if not path.exists():
             private.make(path, _text(Signer.new(name)))
+        private.sweep(path)  # a process that made it may have died before it could take the other name away
         signer = _parse(private.read(path), name)
     known = published(db)
     if signer.verifier in known[:-1]:

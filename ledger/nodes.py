@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ledger import queries
+from ledger import engine, queries
 from ledger.checkpoint import Kept
 from ledger.proofs import Tree
 
@@ -42,6 +42,6 @@ def keep(connection: Any, kept: Kept) -> bool:
             connection.execute(sql, (kept.size, kept.made_us, kept.note))
         connection.execute("COMMIT")
     except BaseException:
-        connection.execute("ROLLBACK")
+        engine.roll_back(connection)
         raise
     return known is None

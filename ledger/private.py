@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import glob
 import os
 import shlex
 import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from ledger.errors import Unreadable, invalid
 
@@ -17,6 +19,8 @@ FILE_SIZE_MAX = 4096
 """Bytes of such a file that are read at most, where it holds one secret or verdict."""
 FORBIDDEN_MODE = 0o077
 """What nobody but the owner may do with a secret: read, write or execute it."""
+PARTIAL = ".partial"
+"""In names of files that are not yet whole; they end as the others, which .gitignore keeps out of repositories."""
 SECRET_MODE = 0o600
 PUBLIC_MODE = 0o644
 
@@ -38,14 +42,13 @@ def make(path: Path, content: bytes, mode: int = SECRET_MODE) -> bool:
     """Make a file unless there is one by then; tell whether this call made it. It is durable afterwards.
 
     It appears whole or not at all: written under another name, then linked, which fails when another process was first.
-    What a killed process leaves under that other name is never read, and stays as private.
     """
     with _written(path, content, mode) as partial:
         try:
             os.link(partial, path)
         except FileExistsError:
             return False
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
         return True
 
 
@@ -53,7 +56,7 @@ def replace(path: Path, content: bytes, mode: int = SECRET_MODE) -> None:
     """Put a file in the place of another, in one step; it is durable afterwards."""
     with _written(path, content, mode) as partial:
         partial.replace(path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
 
 
 def read(path: Path, *, is_secret: bool = True, size_max: int = FILE_SIZE_MAX) -> bytes:
@@ -89,18 +92,36 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _written(path: Path, content: bytes, mode: int) -> Iterator[Path]:
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)  # mode 0600
-    partial = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as file:
+    sweep(path)
+    opened, partial = _partial(path)
+    with opened as file:
+        try:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        if mode != SECRET_MODE:
-            partial.chmod(mode)
-        yield partial
-    finally:
-        partial.unlink(missing_ok=True)
+            if mode != SECRET_MODE:
+                partial.chmod(mode)
+            yield partial
+        finally:
+            partial.unlink(missing_ok=True)
+
+
+def _partial(path: Path) -> tuple[IO[bytes], Path]:
+    """Open a file under another name, mode 0600, and lock it: so ``sweep`` knows that somebody lives to end it."""
+    while True:
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=PARTIAL + path.suffix)
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return os.fdopen(handle, "wb"), Path(name)
+        os.close(handle)  # it was swept before it was locked
+
+
+def sweep(path: Path) -> None:
+    """Remove what killed processes began for this file and never ended: it may hold the same secret."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}-*{PARTIAL}{glob.escape(path.suffix)}"):
+        with contextlib.suppress(OSError), left.open("rb") as file:  # somebody writes it, or removed it, or owns it
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            left.unlink()
 
 
 def _open(path: str, flags: int) -> int:
@@ -108,7 +129,7 @@ def _open(path: str, flags: int) -> int:
     return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Make a new name in a folder durable: a secret that others were given must not be gone after a power cut."""
     if os.name == "nt":  # which opens no folders, and writes names through its journal
         return

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from ledger import database, engine, keys, nodes, queries
 from ledger.checkpoint import Kept, Signer, VerifierKey, check_name
-from ledger.errors import StoreClosed, StoreFailed, Unreadable
+from ledger.errors import InDoubt, StoreClosed, StoreFailed, Unavailable, Unreadable
 from ledger.events import Recorded
 from ledger.proofs import Tree
 from ledger.session import Head, Session, States, Work
@@ -36,7 +36,7 @@ class SqliteStore:
         self._states = States()
         self._file_version = -1
         self._closing = AsyncExitStack()
-        self._broken: str | None = None
+        self._in_doubt: str | None = None
         self._leases: set[str] = set()
 
     @classmethod
@@ -79,11 +79,11 @@ class SqliteStore:
         """See ``Store.transact``."""
         if self._writer is None:
             raise StoreClosed
-        if self._broken:
-            raise StoreFailed(reason=self._broken)
         return await self._writer.run(lambda connection: self._transact(connection, works, now_us))
 
     def _transact(self, connection: Any, works: Sequence[Work], now_us: int) -> tuple[list[Any], list[Recorded]]:
+        if self._in_doubt:
+            self._settle(connection)
         try:
             connection.execute("BEGIN IMMEDIATE")
             version = connection.execute("PRAGMA data_version").fetchone()[0]
@@ -105,15 +105,30 @@ class SqliteStore:
         try:
             connection.execute("COMMIT")
         except engine.Error as error:
-            # After a failed fsync the kernel may call lost pages clean: a second try could succeed and lie.
-            self._broken = f"a commit failed: {error}; restart the process, then run `jobledger verify`"
             self._abandon(connection)
-            raise StoreFailed(reason=self._broken) from error
+            self._in_doubt = str(error)
+            self._settle(connection, InDoubt)
+            raise StoreFailed(reason=str(error)) from error
+
+    def _settle(self, connection: Any, otherwise: type[Unavailable] = StoreFailed) -> None:
+        """Make sure that a commit which failed left nothing; raise ``otherwise`` where the disk does not allow it.
+
+        Its pages may stand in the write-ahead log, whole, and come to life when the file is opened next. After a failed
+        fsync the kernel may also call pages clean that it lost, so a second try of the same could succeed and lie.
+        So an empty change is committed in their place: it writes there anew, and what is behind it counts no more.
+        """
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute(f"PRAGMA user_version = {database.FORMAT}")  # a row that stays the same is not written
+            connection.execute("COMMIT")
+        except engine.Error as error:
+            engine.roll_back(connection)
+            raise otherwise(reason=self._in_doubt if otherwise is InDoubt else str(error)) from error
+        self._in_doubt = None
 
     def _abandon(self, connection: Any) -> None:
         self._states.clear()
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
+        engine.roll_back(connection)
 
     async def head(self) -> Head:
         """See ``Store.head``."""

@@ -40,7 +40,8 @@ class Store(Protocol):
     async def transact(self, works: Sequence[Work], now_us: int) -> tuple[list[Any], list[Recorded]]:
         """Run the works in one durable transaction; return their outcomes (or ``Failure``) and the events recorded.
 
-        Raises ``StoreFailed`` when the engine refused: then nothing of any work was recorded.
+        Raises ``StoreFailed`` when the engine refused: then nothing of any work was recorded; ``InDoubt`` where a disk
+        that fails does not even allow that to be made sure.
         """
 
     async def head(self) -> Head:

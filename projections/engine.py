@@ -56,6 +56,7 @@ class Engine:
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
         self._connection: sqlite.Connection
+        self._is_open = False
         self.position = 0
         self.fault: str | None = None
         self.on_changed: Callable[[dict[str, list[str]]], None] = lambda changed: None
@@ -105,6 +106,7 @@ class Engine:
 
     async def _begin(self) -> list[Projection]:
         self._connection = await sqlite.open_async(lambda: open_or_replace(self.path))
+        self._is_open = True
         try:
             return await self._stale()
         except sqlite.DatabaseError as error:
@@ -116,8 +118,10 @@ class Engine:
     async def _replace(self, error: Exception) -> None:
         """Put an empty views file in the place of a damaged one: the log has every word of it."""
         await self._connection.close()
+        self._is_open = False
         replace(self.path, error)
         self._connection = await sqlite.open_async(lambda: open_or_replace(self.path))
+        self._is_open = True
 
     async def _stale(self) -> list[Projection]:
         """Return the projections to rebuild; the checkpoints of another log (another ledger, a backup) are dropped."""
@@ -153,7 +157,8 @@ class Engine:
             if not future.done():
                 future.set_exception(Unavailable(reason="the server is stopping"))
         self._waiters.clear()
-        await self._connection.close()
+        if self._is_open:  # what could not be opened is closed all the same
+            await self._connection.close()
 
     async def _run(self) -> None:
         while True:
@@ -258,8 +263,7 @@ class Engine:
             db.execute("COMMIT")
         except BaseException:
             self._forget()
-            if db.in_transaction:
-                db.execute("ROLLBACK")
+            sqlite.roll_back(db)
             raise
         return batch[-1].position, changed, others_wrote
 

@@ -124,6 +124,6 @@ def make_missing(db: Any, projections: Sequence[Projection]) -> list[Projection]
             move(db, projection, None)
         db.execute("COMMIT")
     except BaseException:
-        db.execute("ROLLBACK")
+        sqlite.roll_back(db)
         raise
     return [each for each in projections if each not in missing]

@@ -133,7 +133,7 @@ def _fold_beside(
             projection.apply(db, projection.name + NEW, events, memory, known)
         db.execute("COMMIT")
     except BaseException:
-        db.execute("ROLLBACK")
+        sqlite.roll_back(db)
         raise
 
 
@@ -164,6 +164,6 @@ def _swap(
             scrub.want(db)
         db.execute("COMMIT")
     except BaseException:
-        db.execute("ROLLBACK")
+        sqlite.roll_back(db)
         raise
     return True

@@ -46,9 +46,10 @@ def load(db: Path, environ: Mapping[str, str]) -> Signer:
     Processes that start at once all get the same. Raises as ``read`` does, and ``Unreadable`` when the file cannot
     be made.
     """
-    if found := read(db, environ):
-        return found
     path = secret_path(db)
+    if found := read(db, environ):
+        private.sweep(path)  # a process that made it may have died before it could take the other name away
+        return found
     try:
         private.make(path, f"{new_secret()}\n".encode())
     except OSError as error:

@@ -7,6 +7,7 @@ import sys
 
 import click
 
+from ledger import engine as sqlite
 from ledger.errors import LedgerError
 from server.cli import (
     callbacks,
@@ -84,6 +85,9 @@ def main() -> None:
         sys.exit(2)
     except (LedgerError, OSError) as error:
         _say(str(error))
+        sys.exit(2)
+    except sqlite.Error as error:
+        _say(f"the views cannot be read or written: {error}; the log is as it was: look after the disk, then try again")
         sys.exit(2)
 
 

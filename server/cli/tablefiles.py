@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -120,6 +121,9 @@ def whole(target: Path) -> Iterator[IO[bytes]]:
         # A name of its own: another may be writing the same target.
         with open(partial, "xb", opener=private.for_owner) as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         partial.replace(target)
+        private.sync_folder(target.parent)
     finally:
         partial.unlink(missing_ok=True)

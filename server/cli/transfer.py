@@ -233,7 +233,10 @@ def backup(db: Path, target: Path) -> None:
     partial.unlink(missing_ok=True)
     try:
         size = _copy(db, partial)
+        with partial.open("rb") as file:
+            os.fsync(file.fileno())
         partial.replace(target)
+        private.sync_folder(target.parent)
     finally:
         partial.unlink(missing_ok=True)
     click.echo(f"{target}: {size:,} events")
@@ -246,7 +249,8 @@ def _copy(db: Path, target: Path) -> int:
     try:
         with closing(database.open_reader(db)) as source, closing(engine.connect(target, read_only=False)) as copy:
             source.backup(copy, pages=4096)
-            copy.execute("PRAGMA journal_mode = DELETE")
+            if copy.execute("PRAGMA journal_mode = DELETE").fetchone()[0] != "delete":
+                raise Unreadable(path=target, reason="the disk does not take all of it")
             return int(copy.execute("SELECT size FROM head").fetchone()[0])
     except engine.Error as error:
         raise Unreadable(path=db, reason=str(error)) from error

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -54,11 +55,14 @@ class Server:
 
 
 @asynccontextmanager
-async def serve(db: Path, *options: str, limits: dict[str, float] | None = None) -> AsyncIterator[Server]:
+async def serve(
+    db: Path, *options: str, limits: dict[str, float] | None = None, environment: Mapping[str, str] | None = None
+) -> AsyncIterator[Server]:
     """Run a server on the ledger until the block ends; its log goes to a file beside the ledger.
 
     ``limits``: others than the usual ones, for what would take too long otherwise. It sends no callbacks unless
-    ``--callback-allow`` says where to: tests have receivers on loopback only.
+    ``--callback-allow`` says where to: tests have receivers on loopback only. ``environment``: variables that it has
+    beside ours.
     """
     if "--callback-allow" not in options:
         options = (*options, "--no-callbacks")
@@ -67,7 +71,9 @@ async def serve(db: Path, *options: str, limits: dict[str, float] | None = None)
         command = (COMMAND, "serve", "--db", str(db), "--port", "0", *options)
         if limits is not None:
             command = (sys.executable, "-c", _LIMITED, str(db), repr({"callbacks": False, **limits}))
-        process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=log)
+        variables = {**os.environ, **(environment or {})}
+        pipe = asyncio.subprocess.PIPE
+        process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=log, env=variables)
     assert process.stdout is not None
     try:
         said = []

@@ -3,20 +3,18 @@
 import asyncio
 import contextlib
 from hashlib import sha256
-from importlib import resources
 
 import pytest
 
 from ledger import Ledger, archive, database, engine
-from ledger.database import APPLICATION_ID, FORMAT
+from ledger.database import FORMAT
 from ledger.decider import Change
 from ledger.errors import InvalidInput, Unreadable
 from ledger.sqlite import SqliteStore
 from ledger.verify import verify
 from tests.ledger.engines import ME, create, log_of, scramble
 from tests.ledger.histories import Clock, job
-
-COPIED = ("ledger", "events", "head", "tree", "checkpoints")
+from tests.ledger.oldfile import COPIED, write_format_1
 
 
 @pytest.fixture
@@ -31,16 +29,9 @@ async def newer(tmp_path):
 
 @pytest.fixture
 def old(newer, tmp_path):
-    """The same as a file of format 1: today's schema without its table of imports is what format 1 was."""
+    """The same as a file of format 1."""
     path = tmp_path / "old.db"
-    with contextlib.closing(engine.connect(path, read_only=False)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.executescript(resources.files("ledger").joinpath("schema.sql").read_text("utf-8"))
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute("PRAGMA user_version = 1")
-        connection.execute("ATTACH ? AS newer", (str(newer),))
-        for table in COPIED:
-            connection.execute(f"INSERT INTO {table} SELECT * FROM newer.{table} ORDER BY 1")
+    write_format_1(path, newer)
     assert (format_of(path), has_imports(path)) == (1, False)
     return path
 
