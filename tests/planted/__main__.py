@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -65,7 +66,7 @@ def plant(root: Path, bug: Bug) -> None:
 def command(bug: Bug) -> list[str]:
     """What must notice the bug: a module with arguments, or else tests."""
     if bug.caught_by.startswith("python -m "):
-        return [sys.executable, *bug.caught_by.split()[1:]]
+        return [sys.executable, *shlex.split(bug.caught_by)[1:]]
     return [sys.executable, "-m", "pytest", "-x", "-q", "--no-header", "-p", "no:cacheprovider", *bug.caught_by.split()]
 
 

@@ -24,7 +24,7 @@ BUGS = (
         "ledger/private.py",
         "            os.fsync(file.fileno())\n",
         "",
-        "tests/ledger/test_keys.py",
+        "python -m tests.faults --only 'power cut after the first checkpoint'",
     ),
     Bug(
         "a skipped version check",
@@ -69,11 +69,25 @@ BUGS = (
         "tests/contract/test_stores.py",
     ),
     Bug(
-        "a commit tried again after a failed fsync",
+        "a failed commit that comes to life when the file is opened next",
         "ledger/sqlite.py",
-        "            self._broken = f",
-        "            _ = f",
-        "tests/ledger/test_sqlite.py",
+        "            self._settle(connection, InDoubt)\n",
+        "            self._in_doubt = None\n",
+        "tests/faults/test_faults.py",
+    ),
+    Bug(
+        "a log that is not synced at each commit",
+        "ledger/database.py",
+        "PRAGMA synchronous = FULL",
+        "PRAGMA synchronous = NORMAL",
+        "python -m tests.faults --only 'power cut in an append'",
+    ),
+    Bug(
+        "a name that is not made durable",
+        "ledger/private.py",
+        "        os.fsync(handle)\n",
+        "        pass\n",
+        "python -m tests.faults --only 'power cut after the first checkpoint'",
     ),
     Bug(
         "an owner who is not asked for",
