@@ -8,8 +8,8 @@ What was read is kept until the views change.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -34,6 +34,12 @@ ROWS_MAX = 50_000
 """Single rows kept in memory, about 1 KiB each."""
 PAGES_SIZE_MAX = 64 * 1024 * 1024
 """Bytes of list pages kept in memory."""
+
+READS_MAX = 64
+"""Long reads that may wait for one another; each takes up to ``DEADLINE_S``, and more of them would only grow old."""
+
+RETRY_S = 5
+"""When a long read that found the line full may come again."""
 
 READ_INTERVAL_S = 0.005
 """How old what is kept may be when another process writes the views; this process's own changes show at once."""
@@ -69,8 +75,11 @@ VISIBLE = "runs.deleted_us IS NULL AND runs.erased_position IS NULL"
 class Views:
     """Reads one views file. ``streams_of`` gives events from the log, for history that no row holds."""
 
-    def __init__(self, path: Path, streams_of: StreamsOf) -> None:
+    def __init__(self, path: Path, streams_of: StreamsOf, reads_max: int = READS_MAX) -> None:
         self._path = path
+        self._reads_max = reads_max
+        self.long_reads = 0
+        """Long reads that are under way or wait for their turn."""
         self._single = _open(path)
         self._quick = _open(path)
         self._looks = 0
@@ -203,20 +212,33 @@ class Views:
     @asynccontextmanager
     async def moment(self) -> AsyncIterator[Reader]:
         """Read the views as they are at one moment, however many queries that takes; one after the other may do so."""
-        async with self._one_at_a_time:
-            if self._still is None:
-                self._still = await sqlite.open_async(lambda: _open(self._path))
-            connection = self._still
-            try:
-                await connection.run(begin)
-                yield Moment(connection)
-            finally:
-                await connection.run(end)
+        with self._in_line():
+            async with self._one_at_a_time:
+                if self._still is None:
+                    self._still = await sqlite.open_async(lambda: _open(self._path))
+                connection = self._still
+                try:
+                    await connection.run(begin)
+                    yield Moment(connection)
+                finally:
+                    await connection.run(end)
 
     async def _read_slowly(self, text: str, parameters: dict[str, Any]) -> list[Any]:
         if self._slow is None:
             raise Unavailable(reason="the views are closed")
-        return await read_patiently(self._slow, text, parameters)
+        with self._in_line():
+            return await read_patiently(self._slow, text, parameters)
+
+    @contextmanager
+    def _in_line(self) -> Iterator[None]:
+        """Count a long read in; raises ``Unavailable`` where enough wait already."""
+        if self.long_reads >= self._reads_max:
+            raise Unavailable(reason=f"{self._reads_max} long reads wait, which is the limit", retry_after_s=RETRY_S)
+        self.long_reads += 1
+        try:
+            yield
+        finally:
+            self.long_reads -= 1
 
     def _break_off(self) -> int:
         self._looks += 1

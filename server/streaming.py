@@ -69,8 +69,10 @@ async def serve(
         pings=pings,
         is_allowed=lambda: app.access.is_in_force(token_id, app.ledger.clock()),
     )
+    connection = exchange.connection
     try:
         _check(exchange, subscriber)
+        connection.is_stream = True
         app.hub.join(channel, subscriber)
         writer = await response.prepare(exchange.request)
         await response.write(b"")  # the headers go at once, whenever the first event may come
@@ -79,6 +81,7 @@ async def serve(
     finally:
         subscriber.end()
         app.hub.leave(channel, subscriber)
+        connection.is_stream = False
     return response
 
 
