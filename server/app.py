@@ -160,7 +160,7 @@ class App:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("task.died", task=task.get_name(), error=repr(error), exc_info=error)
+            log.error("task.died", task=task.get_name(), exc_info=error)
             self.on_fatal(error)
 
     async def close(self) -> None:

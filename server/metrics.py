@@ -13,6 +13,7 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ledger import engine as sqlite
+from server.beats import BROKEN
 from server.routes.health import VERSION, wal_size
 
 if TYPE_CHECKING:
@@ -62,7 +63,8 @@ async def measure(app: App) -> Snapshot:
         _gauge("wal_bytes", "Size of the log's write-ahead file.", wal_size(app)),
     ]
     about = {"version": VERSION, "sqlite": sqlite.library.sqlite_version}
-    return Snapshot([InfoMetricFamily("jobledger", "Versions of Job Ledger and of its SQLite.", about), *gauges])
+    versions = InfoMetricFamily("jobledger", "Versions of Job Ledger and of its SQLite.", about)
+    return Snapshot([versions, *gauges, *BROKEN.collect()])
 
 
 def _gauge(name: str, about: str, value: float) -> GaugeMetricFamily:

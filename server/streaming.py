@@ -106,7 +106,7 @@ async def _serve(exchange: Exchange, serving: _Serving) -> None:
         exchange.outcome = audit.DISCONNECTED
     except Exception as error:
         exchange.outcome = type_of(error)
-        log.exception("stream.failed", error=str(error), mark=subscriber.mark, request_id=exchange.request_id)
+        log.exception("stream.failed", mark=subscriber.mark, request_id=exchange.request_id)
     else:
         is_gone = subscriber.outcome == audit.STOPPED and subscriber.transport.is_closing()
         exchange.outcome = audit.DISCONNECTED if is_gone else subscriber.outcome

@@ -3,7 +3,7 @@
 Ours: ``jobledger serve`` on a generated log. Baseline: a bare aiohttp handler that answers with the same bytes, each
 server at shares of its own highest rate, one after the other in the same run. Reads: ``GET /v1/runs/{id}`` of ids in
 random order; writes: ``POST /v1/jobs``, each durable before it is answered, which the baseline's are not; the mix: four
-reads, then a write. A rate is sustained where the last answer comes soon after the last request, and nothing goes wrong.
+reads, then a write. A rate is sustained where the last answer comes soon after the last request, and nothing fails.
 """
 
 from __future__ import annotations
