@@ -13,6 +13,7 @@ from aiohttp import web
 from ledger.ids import SYSTEM_USER
 from ledger.ledger import Ledger
 from projections.rebuild import Progress
+from server import connections
 from server.app import App
 from server.config import Config
 from server.grants import grant
@@ -35,6 +36,7 @@ async def serve(config: Config, say: Callable[[str], None], progress: Progress |
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    connections.allow_files()
     app = App(config)
     await app.open(progress)
     fatal: list[BaseException] = []

@@ -30,6 +30,8 @@ from scripts.bench.commands import JOBLEDGER
 from scripts.soaking.mix import Mix
 from scripts.soaking.samples import MIB, Sample, problems, sample, slope
 
+WARM_UP = 40
+"""Things that clients do before the server is measured for the first time."""
 SAMPLES = 40
 """Samples in one soak, at least a second apart."""
 QUIET_S = 60.0
@@ -99,15 +101,19 @@ async def soak(seconds: float, rate: float, seed: int, folder: Path) -> Result:
             headers = {"Authorization": f"Bearer {token}"}
             connector = aiohttp.TCPConnector(limit=200)
             async with aiohttp.ClientSession(url, headers=headers) as watching:
+                mix = Mix(url, token, callback_url, seed)
+                async with aiohttp.ClientSession(
+                    url, headers=headers
+                ) as session:  # so that all that opens once is open
+                    await mix.begin(session)
+                    await asyncio.gather(*(mix.act() for _ in range(WARM_UP)))
+                    await mix.close()
+                before = await _quiet(watching, folder, pid, 0)
                 async with aiohttp.ClientSession(url, headers=headers, connector=connector) as session:
-                    mix = Mix(session, url, token, callback_url, seed)
-                    await mix.begin()
-                    warm = [asyncio.create_task(mix.act()) for _ in range(20)]
-                    await asyncio.gather(*warm)
-                    before = await sample(watching, folder, pid, 0)
+                    mix.session = session
                     samples = await _load(mix, watching, folder, pid, seconds, rate)
                     await mix.close()
-                after = await _quiet(watching, folder, pid, before, seconds)
+                after = await _quiet(watching, folder, pid, seconds, before.tasks)
         found = problems(samples, before, after, judges_memory=seconds >= 60 * MEMORY_MINUTES_MIN)
         found += [f"{count} × {name}" for name, count in mix.faults.items()]
         found += await _lost(folder / "ledger.db", mix.created)
@@ -146,12 +152,14 @@ async def _load(
     return samples
 
 
-async def _quiet(watching: aiohttp.ClientSession, folder: Path, pid: int, before: Sample, seconds: float) -> Sample:
+async def _quiet(
+    watching: aiohttp.ClientSession, folder: Path, pid: int, at_s: float, tasks: int | None = None
+) -> Sample:
     """Wait until the server is as it was without load, or for as long as patience lasts; return how it is then."""
     until = time.monotonic() + QUIET_S
     while True:
-        now = await sample(watching, folder, pid, seconds)
-        is_quiet = now.connections <= 1 and now.tasks <= before.tasks
+        now = await sample(watching, folder, pid, at_s)
+        is_quiet = now.connections <= 1 and (tasks is None or now.tasks <= tasks)
         if is_quiet or time.monotonic() > until:
             return now
         await asyncio.sleep(0.5)

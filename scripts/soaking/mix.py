@@ -23,11 +23,12 @@ WORDS = ("plan", "refuel", "data", "usage", "ledger", "gift", "card", "balance",
 class Mix:
     """Clients of one server. ``act`` does one thing; ``created`` holds each id that was answered with 201."""
 
-    def __init__(self, session: aiohttp.ClientSession, url: str, token: str, callback_url: str, seed: int) -> None:
+    def __init__(self, url: str, token: str, callback_url: str, seed: int) -> None:
         self.created: list[str] = []
         self.told: Counter[str] = Counter()
         """How often each thing had each answer."""
-        self._session = session
+        self.session: aiohttp.ClientSession
+        """By which good clients ask."""
         self._port = urlsplit(url).port
         self._token = token
         self._callback_url = callback_url
@@ -51,8 +52,9 @@ class Mix:
         self._weights = [weight for weight, _ in actions]
         self._actions = [action for _, action in actions]
 
-    async def begin(self) -> None:
+    async def begin(self, session: aiohttp.ClientSession) -> None:
         """Create what the others ask for."""
+        self.session = session
         while len(self.created) < 50:
             await self._create()
 
@@ -71,7 +73,7 @@ class Mix:
         return {name: count for name, count in self.told.items() if not name.endswith(good)}
 
     async def _ask(self, name: str, method: str, path: str, body: object = None) -> int:
-        async with self._session.request(method, path, json=body) as response:
+        async with self.session.request(method, path, json=body) as response:
             await response.read()
             self.told[f"{name} {response.status}"] += 1
             return response.status
@@ -134,7 +136,7 @@ class Mix:
         await self._ask("report", "GET", f"/v1/runs/{self._id('run')}/{what}")
 
     async def _stream(self) -> None:
-        async with self._session.post(f"/v1/runs/{self._id('run')}/stream") as response:
+        async with self.session.post(f"/v1/runs/{self._id('run')}/stream") as response:
             self.told[f"stream {response.status}"] += 1
             for _ in range(self._chance.randrange(1, 5)):  # then it leaves, whether or not the stream is over
                 try:
@@ -151,7 +153,7 @@ class Mix:
             for id in ids
         )
         headers = {"Content-Type": "application/x-ndjson"}
-        async with self._session.post("/v1/events", data=lines, headers=headers) as response:
+        async with self.session.post("/v1/events", data=lines, headers=headers) as response:
             await response.read()
             self.told[f"bulk {response.status}"] += 1
             if response.status == 200:

@@ -17,8 +17,10 @@ MEMORY_SLOPE_MAX = 3.0 * MIB
 page cache of 64 MiB a connection fills as the files grow; a leak of one request's 30 KiB in each hundred is more."""
 WAL_MAX = 64 * MIB
 """Bytes of either write-ahead file: SQLite begins it anew after some 4 MiB, unless a reader holds it for long."""
-FILES_RATIO_MAX = 12.0
-"""Bytes of all files for each byte of events' data: indexes, tree, views and full-text index."""
+FILES_SIZE = 8 * MIB
+"""Bytes of all files of an empty ledger, with room."""
+EVENT_SIZE_MAX = 6 * 1024
+"""Bytes of all files for each event of this load: its data, indexes, tree, views and full-text index."""
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -104,6 +106,8 @@ def problems(samples: Sequence[Sample], before: Sample, after: Sample, *, judges
         found.append(f"connections: {before.connections} before, {after.connections} after")
     if (wal := max(each.wal for each in samples)) > WAL_MAX:
         found.append(f"a write-ahead file of {wal / MIB:.0f} MiB")
+    if after.kept > FILES_SIZE + after.events * EVENT_SIZE_MAX:
+        found.append(f"files of {after.kept / MIB:.0f} MiB for {after.events} events")
     strangers = [name for name in after.files if not name.startswith("ledger.")]
     if strangers:
         found.append(f"files that are left: {', '.join(strangers)}")

@@ -18,6 +18,13 @@ from server.cli.options import bar, db_option
     "--port", default=8283, show_default=True, type=click.IntRange(0, 65535), help="Port; 0 picks a free one."
 )
 @click.option(
+    "--connections-max",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Open connections; those beyond are told health alone, and to come again.",
+)
+@click.option(
     "--callback-allow",
     multiple=True,
     metavar="CIDR[:PORT]",
@@ -44,6 +51,7 @@ def serve(
     db: Path,
     host: str,
     port: int,
+    connections_max: int,
     callback_allow: tuple[str, ...],
     callback_schedule: str,
     callback_timeout: float,
@@ -75,6 +83,7 @@ def serve(
             db=db,
             host=host,
             port=port,
+            connections_max=connections_max,
             callbacks=callbacks,
             callback_rules=Rules.parse(callback_allow),
             callback_schedule=Schedule.parse(callback_schedule),
