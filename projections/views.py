@@ -8,8 +8,8 @@ What was read is kept until the views change.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from ledger.state import State
 from projections import query as sql
 from projections.engine import PROJECTIONS
 from projections.history import AsOf
+from projections.line import READS_MAX, Line
 from projections.past import Past, StreamsOf
 from projections.patience import DEADLINE_S, Moment, begin, end, read_patiently
 from projections.query import Cursor, Query
@@ -34,12 +35,6 @@ ROWS_MAX = 50_000
 """Single rows kept in memory, about 1 KiB each."""
 PAGES_SIZE_MAX = 64 * 1024 * 1024
 """Bytes of list pages kept in memory."""
-
-READS_MAX = 64
-"""Long reads that may wait for one another; each takes up to ``DEADLINE_S``, and more of them would only grow old."""
-
-RETRY_S = 5
-"""When a long read that found the line full may come again."""
 
 READ_INTERVAL_S = 0.005
 """How old what is kept may be when another process writes the views; this process's own changes show at once."""
@@ -77,9 +72,7 @@ class Views:
 
     def __init__(self, path: Path, streams_of: StreamsOf, reads_max: int = READS_MAX) -> None:
         self._path = path
-        self._reads_max = reads_max
-        self.long_reads = 0
-        """Long reads that are under way or wait for their turn."""
+        self.line = Line(path.with_name(f"{path.name}-wal"), reads_max)
         self._single = _open(path)
         self._quick = _open(path)
         self._looks = 0
@@ -212,8 +205,8 @@ class Views:
     @asynccontextmanager
     async def moment(self) -> AsyncIterator[Reader]:
         """Read the views as they are at one moment, however many queries that takes; one after the other may do so."""
-        with self._in_line():
-            async with self._one_at_a_time:
+        with self.line.place():
+            async with self._one_at_a_time, self.line.turn():
                 if self._still is None:
                     self._still = await sqlite.open_async(lambda: _open(self._path))
                 connection = self._still
@@ -226,19 +219,9 @@ class Views:
     async def _read_slowly(self, text: str, parameters: dict[str, Any]) -> list[Any]:
         if self._slow is None:
             raise Unavailable(reason="the views are closed")
-        with self._in_line():
-            return await read_patiently(self._slow, text, parameters)
-
-    @contextmanager
-    def _in_line(self) -> Iterator[None]:
-        """Count a long read in; raises ``Unavailable`` where enough wait already."""
-        if self.long_reads >= self._reads_max:
-            raise Unavailable(reason=f"{self._reads_max} long reads wait, which is the limit", retry_after_s=RETRY_S)
-        self.long_reads += 1
-        try:
-            yield
-        finally:
-            self.long_reads -= 1
+        with self.line.place():
+            async with self.line.turn():
+                return await read_patiently(self._slow, text, parameters)
 
     def _break_off(self) -> int:
         self._looks += 1

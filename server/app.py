@@ -123,6 +123,7 @@ class App:
         self.views = Views(self.engine.path, self.ledger.store.streams, self.config.reads_max)
         await self.views.open()
         self.engine.on_changed = self._changed
+        self.views.line.empty = self.engine.empty_wal
         self.views.is_told = lambda: self.engine.is_writing
         self.hub = Hub(self.engine.position)
         self.engine.on_applied = self.hub.applied

@@ -58,7 +58,7 @@ async def measure(app: App) -> Snapshot:
         _gauge("connections_open", "Connections that are open, streams among them.", len(app.connections)),
         _gauge("requests_under_way", "Requests that are not answered yet, without streams.", app.requests),
         _gauge("bodies_bytes", "Bytes of the bodies that requests under way hold.", app.bodies.size),
-        _gauge("long_reads", "Long reads of the views that are under way or wait.", app.views.long_reads),
+        _gauge("long_reads", "Long reads of the views that are under way or wait.", app.views.line.length),
         _gauge("tasks", "Tasks of the event loop.", len(asyncio.all_tasks())),
         _gauge("wal_bytes", "Size of the log's write-ahead file.", wal_size(app)),
     ]

@@ -184,7 +184,7 @@ async def test_long_reads_wait_in_a_line_of_limited_length(ledger_file, monkeypa
         monkeypatch.setattr(views._slow, "run", held)
         # given as many full-text searches, which always are long reads, as may wait
         reads = [asyncio.create_task(user.get("/v1/search?query=nothing")) for _ in range(2)]
-        await until(lambda: views.long_reads == 2)
+        await until(lambda: views.line.length == 2)
         # when another comes, then it is refused at once, and what is short goes on
         check_come_again(await user.get("/v1/search?query=nothing"), "long reads wait")
         check_come_again(await user.get("/v1/stats"), "long reads wait")
@@ -193,7 +193,7 @@ async def test_long_reads_wait_in_a_line_of_limited_length(ledger_file, monkeypa
         go.set()
         assert {(await read).status for read in reads} == {200}
         assert (await user.get("/v1/search?query=nothing")).status == 200
-        assert views.long_reads == 0
+        assert views.line.length == 0
 
 
 # --- the whole --------------------------------------------------------------------------------------------------------
@@ -216,3 +216,30 @@ async def test_under_more_than_it_can_take_a_server_answers_all_and_forgets_none
             assert created
             assert created <= set((await user.get("/v1/jobs?limit=1000")).ids)
         assert (service.app.requests, service.app.bodies.size, service.app.ledger.waiting) == (0, 0, 0)
+
+
+async def test_searches_and_statistics_without_end_do_not_let_the_write_ahead_file_grow(ledger_file, monkeypatch):
+    # given a server that makes a gap at a small size
+    monkeypatch.setattr("projections.line.WAL_SIZE_MAX", 300_000)
+    monkeypatch.setattr("projections.line.GAP_INTERVAL_S", 0.0)
+    async with serving(ledger_file) as service:
+        user = await service.user()
+        wal = ledger_file.with_name("ledger.views.db-wal")
+        largest = 0
+        over = asyncio.Event()
+
+        async def ask(path):
+            while not over.is_set():
+                assert (await user.get(path)).status == 200
+
+        # when long reads overlap all the time while others write
+        asking = [asyncio.create_task(ask(path)) for path in ("/v1/search?query=x", "/v1/stats", "/v1/search?query=y")]
+        for _ in range(40):
+            await asyncio.gather(*(user.post("/v1/jobs", json={"metadata": {"a": "x y" * 200}}) for _ in range(10)))
+            largest = max(largest, wal.stat().st_size)
+        over.set()
+        await asyncio.gather(*asking)
+        # then the file was begun anew again and again
+        assert largest < 3_000_000
+        (await user.get("/v1/search?query=x"))
+        assert wal.stat().st_size < 1_000_000
