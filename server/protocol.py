@@ -47,8 +47,7 @@ class Connection(RequestHandler):
         """Take the connection on, or turn it away."""
         self._channel = cast(asyncio.Transport, transport)
         if not self._connections.enter(self):
-            self._manager = None  # so that nothing of it is begun or ended
-            self._force_close = True
+            self._force_close = True  # so that nothing of it is heard
             self._channel.write(_message(Unavailable(reason="there are too many connections"), ""))
             self._channel.close()
             return
