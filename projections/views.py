@@ -31,6 +31,8 @@ STEPS_MAX = 40_000
 """SQLite VM steps that a read may take on the event loop, about 2 ms; longer ones go to a thread."""
 STEPS = 2_000
 """Steps between two looks at how long a read has taken; SQLite counts them over all uses of a statement."""
+CACHE_MIB = 64
+"""MiB of page cache of each of the four connections that read."""
 ROWS_MAX = 50_000
 """Single rows kept in memory, about 1 KiB each."""
 PAGES_SIZE_MAX = 64 * 1024 * 1024
@@ -303,4 +305,4 @@ _TABLES = {"job": "jobs", "run": "runs", "batch": "batches"}
 
 
 def _open(path: Path) -> Any:
-    return sqlite.connect(path, read_only=True, cache_mib=64)
+    return sqlite.connect(path, read_only=True, cache_mib=CACHE_MIB)
