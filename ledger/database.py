@@ -25,6 +25,8 @@ _ADDED = {2: "imports.sql", 3: "erasures.sql"}
 """What each format added to the one before."""
 _SECURE = 3
 """The first format whose files were written from their beginning with ``secure_delete``."""
+CACHE_MIB = 64
+"""MiB of page cache of the connection that writes."""
 WAL_PAGES = 8192
 """Pages of WAL (32 MiB) after which it is written back: streams are spread over the index by chance, so that writing
 back seldom writes each page of it once for many transactions."""
@@ -77,7 +79,7 @@ def _check_format(connection: Any, path: Path) -> None:
 
 def open_writer(path: Path, name: str | None) -> Any:
     """Open a ledger to write, made on first use. ``name``: of a new one; made up when None. Raises ``Unreadable``."""
-    connection = engine.connect(path, read_only=False, cache_mib=64)
+    connection = engine.connect(path, read_only=False, cache_mib=CACHE_MIB)
     try:
         _set_up(connection, path, name)
     except BaseException:

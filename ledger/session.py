@@ -80,12 +80,12 @@ class Failure(NamedTuple):
 class States:
     """What a process keeps between transactions: states, cleared when the file changed, and a stock of salts."""
 
-    def __init__(self, size_max: int = STATES_MAX) -> None:
+    def __init__(self, size_max: int | None = None) -> None:
         self.known: dict[str, State] = {}
         self.books: dict[str, steps.Book] = {}
         self.head: Head | None = None
         self.salts = Entropy()
-        self._size_max = size_max
+        self._size_max = STATES_MAX if size_max is None else size_max
 
     def clear(self) -> None:
         """Forget everything."""

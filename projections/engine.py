@@ -143,6 +143,10 @@ class Engine:
         events = await self._ledger.store.scan(position - 1, 1)
         return bool(events) and leaf_hash(events[0]) == leaf
 
+    async def empty_wal(self) -> None:
+        """Bring all of the write-ahead file into the views and begin it anew, unless somebody reads by it."""
+        await self._connection.run(sqlite.empty_wal)
+
     def start(self) -> asyncio.Task[None]:
         """Follow the log in a task of this engine's own; return it, so that its death can be noticed."""
         self._task = asyncio.create_task(self._run(), name="projections")

@@ -24,7 +24,7 @@ async def read_patiently(connection: sqlite.Connection, text: str, parameters: d
     patience = _Patience(DEADLINE_S)
     try:
         return await connection.run(lambda db: patience.read(db, text, parameters))
-    except sqlite.OperationalError as error:
+    except (sqlite.OperationalError, _OutOfTime) as error:
         if not patience.is_over():
             raise
         reason = f"the query took longer than {DEADLINE_S:g} s; ask for less"
@@ -60,6 +60,10 @@ def end(db: Any) -> None:
         db.execute("ROLLBACK")
 
 
+class _OutOfTime(Exception):
+    """A read's time was over before it began."""
+
+
 class _Patience:
     """How long a read on the thread goes on: until its deadline, or until nobody waits for it."""
 
@@ -73,8 +77,8 @@ class _Patience:
         self._until = 0.0
 
     def read(self, db: Any, text: str, parameters: dict[str, Any]) -> list[Any]:
-        if self.is_over():
-            return []
+        if self.is_over():  # others were before it on the thread, or nobody waits for it any more
+            raise _OutOfTime
         db.set_progress_handler(self.is_over, LOOK)
         try:
             return rows_of(db, text, parameters)

@@ -20,6 +20,7 @@ from ledger.state import State
 from projections import query as sql
 from projections.engine import PROJECTIONS
 from projections.history import AsOf
+from projections.line import READS_MAX, Line
 from projections.past import Past, StreamsOf
 from projections.patience import DEADLINE_S, Moment, begin, end, read_patiently
 from projections.query import Cursor, Query
@@ -30,6 +31,8 @@ STEPS_MAX = 40_000
 """SQLite VM steps that a read may take on the event loop, about 2 ms; longer ones go to a thread."""
 STEPS = 2_000
 """Steps between two looks at how long a read has taken; SQLite counts them over all uses of a statement."""
+CACHE_MIB = 64
+"""MiB of page cache of each of the four connections that read."""
 ROWS_MAX = 50_000
 """Single rows kept in memory, about 1 KiB each."""
 PAGES_SIZE_MAX = 64 * 1024 * 1024
@@ -69,8 +72,9 @@ VISIBLE = "runs.deleted_us IS NULL AND runs.erased_position IS NULL"
 class Views:
     """Reads one views file. ``streams_of`` gives events from the log, for history that no row holds."""
 
-    def __init__(self, path: Path, streams_of: StreamsOf) -> None:
+    def __init__(self, path: Path, streams_of: StreamsOf, reads_max: int = READS_MAX) -> None:
         self._path = path
+        self.line = Line(path.with_name(f"{path.name}-wal"), reads_max)
         self._single = _open(path)
         self._quick = _open(path)
         self._looks = 0
@@ -204,20 +208,23 @@ class Views:
     @asynccontextmanager
     async def moment(self) -> AsyncIterator[Reader]:
         """Read the views as they are at one moment, however many queries that takes; one after the other may do so."""
-        async with self._one_at_a_time:
-            if self._still is None:
-                self._still = await sqlite.open_async(lambda: _open(self._path))
-            connection = self._still
-            try:
-                await connection.run(begin)
-                yield Moment(connection)
-            finally:
-                await connection.run(end)
+        with self.line.place():
+            async with self._one_at_a_time, self.line.turn():
+                if self._still is None:
+                    self._still = await sqlite.open_async(lambda: _open(self._path))
+                connection = self._still
+                try:
+                    await connection.run(begin)
+                    yield Moment(connection)
+                finally:
+                    await connection.run(end)
 
     async def _read_slowly(self, text: str, parameters: dict[str, Any]) -> list[Any]:
         if self._slow is None:
             raise Unavailable(reason="the views are closed")
-        return await read_patiently(self._slow, text, parameters)
+        with self.line.place():
+            async with self.line.turn():
+                return await read_patiently(self._slow, text, parameters)
 
     def _break_off(self) -> int:
         self._looks += 1
@@ -299,4 +306,4 @@ _TABLES = {"job": "jobs", "run": "runs", "batch": "batches"}
 
 
 def _open(path: Path) -> Any:
-    return sqlite.connect(path, read_only=True, cache_mib=64)
+    return sqlite.connect(path, read_only=True, cache_mib=CACHE_MIB)

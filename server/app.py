@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 import structlog
 from aiohttp import web
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 
 from ledger import ids
-from ledger.errors import BadRequest
+from ledger.errors import BadRequest, Unavailable
 from ledger.ledger import Ledger, wall_clock_us
 from ledger.tokens import ACCESS_TYPES, Access
 from projections.callbacks import CALLBACKS
@@ -25,11 +25,13 @@ from projections.file import views_path
 from projections.rebuild import Progress
 from projections.views import Views
 from server import audit, beats, logs, problems
+from server.admission import Bodies
 from server.auth import NOBODY, Callers
 from server.callbacks.dispatcher import Dispatcher
 from server.callbacks.opening import open_dispatcher
 from server.checkpoints import Checkpoints
 from server.config import Config
+from server.connections import Connections
 from server.exchange import Exchange
 from server.expiry import Expiry
 from server.hub import Hub
@@ -92,6 +94,9 @@ class App:
         self.hub: Hub
         self.dispatcher: Dispatcher | None = None
         self.metrics = CollectorRegistry()
+        ProcessCollector(namespace="jobledger", registry=self.metrics)  # memory, CPU, open descriptors
+        self.connections = Connections(config, self.metrics)
+        self.bodies = Bodies(config.bodies_size_max, config.command_size_max)
         self.on_fatal: Callable[[BaseException], None] = lambda error: None
         """Called when a task that the server needs has died."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -119,9 +124,10 @@ class App:
         self.ledger.listen(self.access.apply)
         self.access.apply(await self.ledger.store.scan(0, 1_000_000, ACCESS_TYPES))
         await self.engine.open(progress)
-        self.views = Views(self.engine.path, self.ledger.store.streams)
+        self.views = Views(self.engine.path, self.ledger.store.streams, self.config.reads_max)
         await self.views.open()
         self.engine.on_changed = self._changed
+        self.views.line.empty = self.engine.empty_wal
         if self._is_one_of_many:  # to their clients they are one server: what one answered, each of them has
             self.ledger.watch_interval_s = BESIDE_INTERVAL_S
             self.views.read_interval_s = 0.0
@@ -148,6 +154,7 @@ class App:
     def start_beats(self) -> None:
         """Start what runs by the clock."""
         self._own(self._look_after_streams(), "streams")
+        self._own(self.connections.run(), "connections")
         self._own(self._lead(), "beats")
         if self.dispatcher is not None:
             self._own(self.dispatcher.run(), "callbacks")
@@ -171,7 +178,7 @@ class App:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("task.died", task=task.get_name(), error=repr(error), exc_info=error)
+            log.error("task.died", task=task.get_name(), exc_info=error)
             self.on_fatal(error)
 
     async def close(self) -> None:
@@ -210,7 +217,7 @@ class App:
         try:
             response = await self._answer(exchange)
             response.headers["X-Request-Id"] = exchange.request_id
-            if self._stopping:
+            if self._stopping or exchange.connection.is_over:
                 response.force_close()
             self._log(exchange, response.status, started)
             return response
@@ -219,6 +226,8 @@ class App:
             self._log(exchange, None, started)
             raise
         finally:
+            if exchange.body_held:
+                self.bodies.give_back(exchange.body_held)
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
@@ -235,6 +244,8 @@ class App:
             exchange.pattern = route.pattern
             if values:
                 exchange.resource = values[0]
+            if (exchange.connection.is_over or self._under_way > self.config.requests_max) and not route.always:
+                self._check_room(exchange)
             if route.scope is not None:
                 exchange.caller = self._callers.authenticate(request.headers, route.scope)
                 if exchange.query_string and route.query is None:
@@ -247,6 +258,24 @@ class App:
                 log.exception("request.failed", request_id=exchange.request_id, route=exchange.pattern)
             self._refused(exchange, values, error)
             return problems.to_response(error, exchange.request_id)
+
+    @property
+    def requests(self) -> int:
+        """Requests under way, streams apart."""
+        return self._under_way - self.hub.subscribers
+
+    def full(self) -> list[str]:
+        """Tell which limits are reached, so that most requests are refused."""
+        found = []
+        if self.connections.is_full:
+            found.append(f"{self.connections.max} connections are open, which is the limit")
+        if self.requests > self.config.requests_max:
+            found.append(f"{self.config.requests_max} requests are under way, which is the limit")
+        return found
+
+    def _check_room(self, exchange: Exchange) -> None:
+        if exchange.connection.is_over or self.requests > self.config.requests_max:
+            raise Unavailable(reason=next(iter(self.full()), "there were too many connections"))
 
     def _refused(self, exchange: Exchange, values: Sequence[str], error: Exception) -> None:
         """Keep for the log how a request failed, whose it was, and what it named, as far as that names anything."""

@@ -1,4 +1,4 @@
-"""Beats: what runs by the clock goes on when the ledger or its views fail for a while."""
+"""Beats: what runs by the clock goes on when the ledger or its views fail for a while, and when we made a mistake."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 import structlog
+from prometheus_client import Counter
 
 from ledger import engine as sqlite
 from ledger.errors import LedgerError
@@ -14,6 +15,15 @@ from ledger.store import Store
 
 RETRY_S: Final = 1.0
 """Wait after a beat that failed; what failed it, a full disk or a read past its deadline, seldom passes sooner."""
+BROKEN_RETRY_S: Final = 10.0
+"""Wait after a beat that a mistake of ours broke: it will most likely break the next one, too."""
+BROKEN = Counter(
+    "jobledger_beats_broken",
+    "Beats that a mistake in the server broke, by which; all else goes on.",
+    ["beat"],
+    registry=None,
+)
+"""Counted in this process; ``/metrics`` has it."""
 
 LEASE: Final = "beats"
 """What the lease of the beats is called; the lock file beside the ledger has it as its ending."""
@@ -35,12 +45,17 @@ async def lead(store: Store) -> None:
 
 
 async def beat(name: str, once: Callable[[], Awaitable[float]]) -> float:
-    """Beat once; return how many seconds to wait for the next one, also when the ledger or the views failed.
+    """Beat once; return how many seconds to wait for the next one, also when this one failed.
 
-    Any other error is a mistake of ours: it passes, and ends the server.
+    A mistake of ours is logged as an error and counted each time. It ends this beat and not the server: one callback
+    that cannot be sent must not take the ledger away from all who read and write it.
     """
     try:
         return await once()
     except (LedgerError, sqlite.Error) as error:
         log.warning("beat.failed", beat=name, error=str(error))
         return RETRY_S
+    except Exception:
+        log.exception("beat.broken", beat=name)
+        BROKEN.labels(name).inc()
+        return BROKEN_RETRY_S

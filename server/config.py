@@ -24,8 +24,22 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """One command's body; the longest single message in the real data has 25 KiB."""
     bulk_size_max: int = 64 * MIB
     """One bulk append's body: about 200,000 events."""
+    connections_max: int = 8_000
+    """Open connections: about 15 KiB each while idle, so these are 120 MiB. Those beyond are told health alone."""
+    head_timeout_s: float = 15.0
+    """How long a request's head may take to arrive: from the connection's opening, later from its first byte."""
     body_timeout_s: float = 30.0
     """How long a body may take to arrive."""
+    answer_timeout_s: float = 30.0
+    """How long a client may take for what waits of an answer, and a second more for each 64 KiB of it."""
+    keepalive_s: float = 75.0
+    """Idle keep-alive: longer than the usual proxy's 60 s, so that the proxy is the one to close."""
+    requests_max: int = 2_000
+    """Requests under way, streams apart: some 30 KiB each; as many take about a second."""
+    bodies_size_max: int = 128 * MIB
+    """Bytes of bodies held at once: a bulk append needs several times its body while it is read and written."""
+    reads_max: int = 64
+    """Long reads of the views that wait for the thread they share, each up to 20 s."""
     wait_timeout_s: float = 10.0
     """How long a request waits for the views to have a position."""
     streams_max: int = 5_000

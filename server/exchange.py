@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import re
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 from aiohttp import web
@@ -25,6 +25,7 @@ from server.problems import PayloadTooLarge, SlowBody
 
 if TYPE_CHECKING:
     from server.app import App
+    from server.protocol import Connection
 
 S = TypeVar("S", bound=msgspec.Struct)
 Q = TypeVar("Q")
@@ -42,6 +43,7 @@ class Exchange:
     __slots__ = (
         "app",
         "body_digest",
+        "body_held",
         "caller",
         "events_sent",
         "outcome",
@@ -71,6 +73,13 @@ class Exchange:
         self.events_sent: int | msgspec.UnsetType = msgspec.UNSET
         """Of a stream: how many events of the log went out."""
         self.body_digest = b""
+        self.body_held = 0
+        """Bytes of the body that are counted among those held at once; given back with the answer."""
+
+    @property
+    def connection(self) -> Connection:
+        """The connection that it came by."""
+        return cast("Connection", self.request.protocol)
 
     @property
     def params(self) -> Params:
@@ -144,25 +153,46 @@ class Exchange:
         return items, value is items
 
     async def body_chunks(self, size_max: int) -> AsyncIterator[bytes]:
-        """Yield the body as it arrives, within the size and time limits."""
+        """Yield the body as it arrives, within the limits of size and time and of what all bodies may hold."""
         declared = self.request.content_length
         if declared is not None and declared > size_max:
             raise PayloadTooLarge(limit=size_max)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + self.app.config.body_timeout_s
         size = 0
-        timeout_s = self.app.config.body_timeout_s
+        self._hold(self.app.bodies.reserved(declared))
         if self.request.headers.get("Expect", "").lower() == "100-continue" and self.request.transport is not None:
             self.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        while chunk := await self._chunk(until):
+            size += len(chunk)
+            if size > size_max:
+                raise PayloadTooLarge(limit=size_max)
+            self._hold(size)
+            yield chunk
+
+    async def _chunk(self, until: float) -> bytes:
+        """Return what has arrived of the body since the last look, b"" at its end.
+
+        The deadline is that of the whole body. It is set for each wait anew, as one around all of them would strike
+        whoever uses the chunks.
+        """
         try:
-            async with asyncio.timeout(timeout_s):
-                async for chunk in self.request.content.iter_any():
-                    size += len(chunk)
-                    if size > size_max:
-                        raise PayloadTooLarge(limit=size_max)
-                    yield chunk
+            async with asyncio.timeout_at(until):
+                chunk = await self.request.content.readany()
         except TimeoutError:
-            raise SlowBody(timeout_s=timeout_s) from None
+            raise SlowBody(timeout_s=self.app.config.body_timeout_s) from None
         except (RequestPayloadError, HttpProcessingError) as error:
             raise BadRequest(reason="The body is broken: its encoding or framing is wrong.") from error
+        if chunk and asyncio.get_running_loop().time() > until:  # a body that never ends makes nobody wait
+            raise SlowBody(timeout_s=self.app.config.body_timeout_s)
+        return chunk
+
+    def _hold(self, size: int) -> None:
+        """Count in what the body now holds, where that is more than before."""
+        more = size - self.body_held
+        if more > 0:
+            self.app.bodies.take(size, more)
+            self.body_held = size
 
     def context(self, time: str | None = None) -> Context:
         """Return who asks for a change, when it happened, and under which idempotency key."""

@@ -272,8 +272,8 @@ class Hub:
         self.position = batch[-1].position
         try:
             self._announce(batch)
-        except Exception as error:
-            log.exception("streams.failed", error=str(error), position=self.position)
+        except Exception:
+            log.exception("streams.failed", position=self.position)
             self.end_all(INTERNAL)
 
     def _announce(self, batch: Sequence[Recorded]) -> None:

@@ -12,6 +12,7 @@ import msgspec
 import structlog
 
 from ledger.times import to_text
+from server import faults
 
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
@@ -108,7 +109,7 @@ def configure(stream: TextIO | None = None) -> None:
             structlog.contextvars.merge_contextvars,  # which worker it is
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            faults.tell,
             _render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(20),

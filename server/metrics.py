@@ -5,6 +5,7 @@ Counters of what happened are in ``App.metrics``; they begin anew with the proce
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,8 @@ from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from ledger import engine as sqlite
-from server.routes.health import VERSION
+from server.beats import BROKEN
+from server.routes.health import VERSION, wal_size
 
 if TYPE_CHECKING:
     from server.app import App
@@ -53,9 +55,16 @@ async def measure(app: App) -> Snapshot:
         _gauge("views_lag_events", "Events by which the views are behind the log.", _lag(app)),
         _gauge("writers_waiting", "Writes that wait for a transaction.", app.ledger.waiting),
         _gauge("streams_open", "Server-sent event streams that are open.", app.hub.subscribers),
+        _gauge("connections_open", "Connections that are open, streams among them.", len(app.connections)),
+        _gauge("requests_under_way", "Requests that are not answered yet, without streams.", app.requests),
+        _gauge("bodies_bytes", "Bytes of the bodies that requests under way hold.", app.bodies.size),
+        _gauge("long_reads", "Long reads of the views that are under way or wait.", app.views.line.length),
+        _gauge("tasks", "Tasks of the event loop.", len(asyncio.all_tasks())),
+        _gauge("wal_bytes", "Size of the log's write-ahead file.", wal_size(app)),
     ]
     about = {"version": VERSION, "sqlite": sqlite.library.sqlite_version}
-    return Snapshot([InfoMetricFamily("jobledger", "Versions of Job Ledger and of its SQLite.", about), *gauges])
+    versions = InfoMetricFamily("jobledger", "Versions of Job Ledger and of its SQLite.", about)
+    return Snapshot([versions, *gauges, *BROKEN.collect()])
 
 
 def _gauge(name: str, about: str, value: float) -> GaugeMetricFamily:

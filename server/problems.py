@@ -41,6 +41,10 @@ class SlowBody(errors.LedgerError):
     """The body did not arrive within {timeout_s:g} seconds."""
 
 
+class SlowHead(errors.LedgerError):
+    """The head of the request did not arrive within {timeout_s:g} seconds."""
+
+
 INTERNAL = "internal_error"
 UNAUTHORIZED = "unauthorized"
 UNAVAILABLE = "unavailable"
@@ -54,6 +58,7 @@ _KINDS: tuple[tuple[type[errors.LedgerError], int, str], ...] = (
     (NoSuchRoute, 404, "not_found"),
     (MethodNotAllowed, 405, "method_not_allowed"),
     (SlowBody, 408, "request_timeout"),
+    (SlowHead, 408, "request_timeout"),
     (errors.InvalidTransition, 409, "invalid_job_status_transition"),
     (errors.AlreadyExists, 409, "already_exists"),
     (errors.IdempotencyConflict, 409, "idempotency_conflict"),
@@ -129,7 +134,7 @@ def _headers(error: errors.LedgerError, status: int) -> dict[str, str]:
     if status == 401:
         return {"WWW-Authenticate": 'Bearer realm="jobledger"'}
     if status == 503:
-        return {"Retry-After": str(RETRY_AFTER_S)}
+        return {"Retry-After": str(error.facts.get("retry_after_s", RETRY_AFTER_S))}
     if isinstance(error, MethodNotAllowed):
         return {"Allow": error.allowed}
     if isinstance(error, SlowBody | PayloadTooLarge):

@@ -1,28 +1,108 @@
-"""The aiohttp server that an app runs on, with answers in our one shape also for what is no HTTP request at all."""
+"""The aiohttp server that an app runs on: its connections, and answers in our one shape also for what is no HTTP."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from ledger.errors import BadRequest
-from server import problems
+from ledger.errors import BadRequest, LedgerError, Unavailable
+from server import connections, problems
 from server.app import App
+from server.connections import ANSWER_RATE, Connections
 
-KEEPALIVE_S = 75.0
-"""Idle keep-alive: longer than the usual proxy's 60 s, so that the proxy is the one to close."""
 LINGER_S = 2.0
 """How long to read on after an answer to a body that was refused, so that the client sees the answer."""
+LINE_SIZE_MAX = 8190
+"""Bytes of a request's first line, and of one header: what proxies take, too."""
+HEADERS_MAX = 100
+"""Headers of a request; browsers behind several proxies send thirty."""
 
 log = structlog.get_logger("server")
 
 
-class _Protocol(RequestHandler):
+class Connection(RequestHandler):
     """A connection; what cannot be parsed is answered as JSON and logged in one line."""
+
+    def __init__(self, server: AppServer, connections: Connections, **options: Any) -> None:
+        super().__init__(server, loop=asyncio.get_running_loop(), **options)
+        self.is_over = False
+        """Whether it is beyond the limit: it may ask one thing, and is told health alone."""
+        self.is_stream = False
+        """Whether a stream is served, which has a deadline of its own."""
+        self._connections = connections
+        self._channel: asyncio.Transport
+        """The transport also while it is being closed, when aiohttp has let go of it."""
+        self._head_since_s: float | None = None
+        """When the head that is awaited began; None: none is."""
+        self._has_begun = False
+        self._blocked_since_s: float | None = None
+        """When something was first seen waiting for the client to take it; None: it takes all."""
+        self._blocked_size = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection on, or turn it away."""
+        self._channel = cast(asyncio.Transport, transport)
+        if not self._connections.enter(self):
+            self._force_close = True  # so that nothing of it is heard
+            self._channel.write(_message(Unavailable(reason="there are too many connections"), ""))
+            self._channel.close()
+            return
+        connections.watch(transport)
+        self._head_since_s = self._connections.now()
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Count the connection out."""
+        self._connections.leave(self)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came, and note how long the head of a request has been on its way."""
+        super().data_received(data)
+        if self._messages:
+            self._head_since_s = None
+        elif data and self._waiter is not None and not self._waiter.done():  # no request, so this was a part of a head
+            self._has_begun = True
+            if self._head_since_s is None:
+                self._head_since_s = self._connections.now()
+
+    def resume_writing(self) -> None:
+        """Note that the client took most of what waited."""
+        self._blocked_since_s = None
+        super().resume_writing()
+
+    def head_is_late(self, now_s: float, timeout_s: float) -> bool:
+        """Tell whether the head of a request has been on its way, or not begun, for longer than it may."""
+        return self._head_since_s is not None and now_s >= self._head_since_s + timeout_s
+
+    def answer_is_late(self, now_s: float, timeout_s: float) -> bool:
+        """Tell whether the client has had enough time to take what waits for it; to be asked now and then."""
+        waiting = 0 if self.is_stream else self._channel.get_write_buffer_size()
+        if not waiting:
+            self._blocked_since_s = None
+            return False
+        if self._blocked_since_s is None:
+            self._blocked_since_s, self._blocked_size = now_s, waiting
+        return now_s >= self._blocked_since_s + timeout_s + self._blocked_size / ANSWER_RATE
+
+    def refuse_head(self) -> None:
+        """End a connection whose head is late: with an answer where it has begun."""
+        self._head_since_s = None
+        if self._has_begun and not self._channel.is_closing():
+            timeout_s = self._connections.config.head_timeout_s
+            self._channel.write(_message(problems.SlowHead(timeout_s=timeout_s), self._new_request_id()))
+        self.force_close()
+
+    def cut(self) -> None:
+        """Break the connection off, with what waits on it."""
+        self._channel.abort()
+
+    def _new_request_id(self) -> str:
+        return self._manager.request_id() if isinstance(self._manager, AppServer) else ""
 
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -30,7 +110,7 @@ class _Protocol(RequestHandler):
         """Answer what never became a request, then close the connection."""
         if request.writer.output_size > 0:
             raise ConnectionError("an answer was begun; another cannot be sent")
-        request_id = self._manager.request_id() if isinstance(self._manager, AppServer) else ""
+        request_id = self._new_request_id()
         if status < 500:
             first = (message or "it cannot be parsed").strip().splitlines()[0]
             error: BaseException = BadRequest(reason=f"This is no HTTP request: {first[:200]}")
@@ -45,6 +125,17 @@ class _Protocol(RequestHandler):
         return response
 
 
+def _message(error: LedgerError, request_id: str) -> bytes:
+    """Return a whole HTTP answer that tells of an error, for a connection without a request to answer."""
+    response = problems.to_response(error, request_id)
+    body = cast(bytes, response.body)
+    response.headers.update({"Content-Length": str(len(body)), "Connection": "close"})
+    if request_id:
+        response.headers["X-Request-Id"] = request_id
+    lines = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
+    return f"HTTP/1.1 {response.status} {response.reason}\r\n{lines}\r\n".encode() + body
+
+
 class AppServer(web.Server):
     """Serves one app: ``web.ServerRunner(AppServer(app))``."""
 
@@ -52,8 +143,11 @@ class AppServer(web.Server):
         self._app = app
         self._options: dict[str, Any] = {
             "access_log": None,
-            "keepalive_timeout": KEEPALIVE_S,
+            "keepalive_timeout": app.config.keepalive_s,
             "lingering_time": LINGER_S,
+            "max_line_size": LINE_SIZE_MAX,
+            "max_field_size": LINE_SIZE_MAX,
+            "max_headers": HEADERS_MAX,
         }
         super().__init__(app.handle, **self._options)
 
@@ -61,6 +155,6 @@ class AppServer(web.Server):
         """Return a new request id."""
         return self._app.request_id()
 
-    def __call__(self) -> _Protocol:
+    def __call__(self) -> Connection:
         """Return the protocol of a new connection."""
-        return _Protocol(self, loop=asyncio.get_running_loop(), **self._options)
+        return Connection(self, self._app.connections, **self._options)

@@ -72,6 +72,8 @@ class Route(msgspec.Struct, frozen=True):
     """Whether a POST or PATCH that writes takes an ``Idempotency-Key``."""
     positioned: bool = True
     """Whether a write answers with ``Ledger-Position``, and a read waits for the one that it is sent."""
+    always: bool = False
+    """Whether it is answered also where the server is at its limits: how it is must be known then above all."""
     deprecated: bool = False
     alias_of: str = ""
     """The pattern that this is another spelling of; the document leaves it out."""

@@ -15,7 +15,7 @@ from aiohttp import web
 from ledger.ids import SYSTEM_USER
 from ledger.ledger import Ledger
 from projections.rebuild import Progress
-from server import sockets, workers
+from server import connections, sockets, workers
 from server.app import App
 from server.config import Config
 from server.grants import grant
@@ -45,6 +45,7 @@ async def serve(
         loop.add_signal_handler(number, stop.set)
     if place is not None:
         loop.add_reader(place.parent, _orphaned, loop, place.parent, stop)
+    connections.allow_files()
     app = App(config)
     await app.open(progress)
     fatal: list[BaseException] = []

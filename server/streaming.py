@@ -69,8 +69,10 @@ async def serve(
         pings=pings,
         is_allowed=lambda: app.access.is_in_force(token_id, app.ledger.clock()),
     )
+    connection = exchange.connection
     try:
         _check(exchange, subscriber)
+        connection.is_stream = True
         app.hub.join(channel, subscriber)
         writer = await response.prepare(exchange.request)
         await response.write(b"")  # the headers go at once, whenever the first event may come
@@ -79,6 +81,7 @@ async def serve(
     finally:
         subscriber.end()
         app.hub.leave(channel, subscriber)
+        connection.is_stream = False
     return response
 
 
@@ -103,7 +106,7 @@ async def _serve(exchange: Exchange, serving: _Serving) -> None:
         exchange.outcome = audit.DISCONNECTED
     except Exception as error:
         exchange.outcome = type_of(error)
-        log.exception("stream.failed", error=str(error), mark=subscriber.mark, request_id=exchange.request_id)
+        log.exception("stream.failed", mark=subscriber.mark, request_id=exchange.request_id)
     else:
         is_gone = subscriber.outcome == audit.STOPPED and subscriber.transport.is_closing()
         exchange.outcome = audit.DISCONNECTED if is_gone else subscriber.outcome

@@ -17,13 +17,19 @@ from msgspec.structs import fields
 
 from ledger import Ledger, archive
 from ledger.events import CallbackError
+from ledger.writer import QUEUE_MAX
+from projections.patience import DEADLINE_S
 from server import audit
+from server.admission import BULK_SHARE
 from server.app import ROUTER
 from server.callbacks.schedule import WAITS_S
 from server.callbacks.signing import Signer, new_secret
 from server.cli import cli
+from server.config import Config
+from server.connections import ANSWER_RATE, PROBE_AFTER_S, PROBE_INTERVAL_S, PROBES, UNACKNOWLEDGED_MAX_S
 from server.logs import Access
 from server.problems import _KINDS
+from server.protocol import HEADERS_MAX, LINE_SIZE_MAX
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -216,6 +222,42 @@ def test_the_schedule_of_the_readme_is_the_one_that_is_kept():
     (told,) = re.findall(r"is tried again\s+after ([^;]*?), each up to", README)
     waits = [float(number) * {"s": 1, "min": 60, "h": 3600}[unit] for number, unit in re.findall(r"(\d+) (\w+)", told)]
     assert tuple(waits) == WAITS_S
+
+
+LIMITS = Config()
+MIB = 1024 * 1024
+PHASES = {
+    "connections": [f"{LIMITS.connections_max:,}"],
+    "peer gone without a word": [f"{UNACKNOWLEDGED_MAX_S} s", f"{PROBE_AFTER_S + PROBES * PROBE_INTERVAL_S} s"],
+    "head of a request": [f"{LIMITS.head_timeout_s:g} s", f"{LINE_SIZE_MAX:,} bytes", f"{HEADERS_MAX} headers"],
+    "requests under way": [f"{LIMITS.requests_max:,}"],
+    "body": [
+        f"{LIMITS.body_timeout_s:g} s",
+        f"{LIMITS.command_size_max // MIB} MiB a command",
+        f"{LIMITS.bulk_size_max // MIB} MiB a bulk",
+    ],
+    "bodies at once": [f"{LIMITS.bodies_size_max // MIB} MiB", {0.75: "three quarters"}[BULK_SHARE]],
+    "writes that wait": [f"{QUEUE_MAX:,}"],
+    "long reads": [f"{DEADLINE_S:g} s", f"{LIMITS.reads_max} in line"],
+    "answer": [f"{LIMITS.answer_timeout_s:g} s", f"{ANSWER_RATE // 1024} KiB"],
+    "stream": [f"{LIMITS.streams_max:,}", f"{LIMITS.stream_stall_s:g} s"],
+    "idle connection": [f"{LIMITS.keepalive_s:g} s"],
+}
+
+
+def test_the_table_of_limits_has_every_phase_with_the_limits_that_are_kept():
+    table = README.partition("**Limits and deadlines.**")[2].partition("**Tokens**")[0]
+    rows = {
+        row[0]: row[1] for row in re.findall(r"^\| ([^|]+) \| ([^|]+) \|", table, re.MULTILINE) if row[0] != "phase"
+    }
+    assert rows.keys() == PHASES.keys()
+    for phase, limits in PHASES.items():
+        assert all(limit in rows[phase] for limit in limits), (phase, limits, rows[phase])
+
+
+def test_what_serve_is_told_by_default_is_what_it_keeps():
+    defaults = {option.name: option.default for option in cli.commands["serve"].params}
+    assert defaults["connections_max"] == LIMITS.connections_max
 
 
 @pytest.mark.parametrize("pattern", ROUTES)

@@ -24,6 +24,7 @@ from scripts.bench import (
     rebuild,
     retrieve,
     streams,
+    sustained,
     verify,
     within,
     workers,
@@ -40,6 +41,7 @@ BENCHES: dict[str, ModuleType] = {
     "lists": lists,
     "as-of": as_of,
     "within": within,
+    "load": sustained,
     "append-many": append_many,
     "append-one": append_one,
     "streams": streams,
@@ -60,7 +62,7 @@ BENCHES: dict[str, ModuleType] = {
 def main(only: tuple[str, ...], size: str, target: Path | None) -> None:
     """Measure Job Ledger beside plain baselines, each pair in turns, and tell the ratios.
 
-    small: shows in under a minute that every bench runs; its ratios mean little. full: about 24 minutes. huge: adds
+    small: shows in under a minute that every bench runs; its ratios mean little. full: about 29 minutes. huge: adds
     1e7.
     """
     console = Console(stderr=True)

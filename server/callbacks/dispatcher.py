@@ -202,7 +202,7 @@ class Dispatcher:
     def _is_over(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("callback.failed", error=repr(error), exc_info=error)
+            log.error("callback.failed", exc_info=error)
 
     async def _handle(self, ready: Ready, work: Awaitable[Result]) -> None:
         """Do the work on a debt in hand, and let go of it once the views have the result; then it may be due again.

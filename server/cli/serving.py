@@ -28,6 +28,13 @@ from server.cli.options import bar, db_option
     help="Processes that serve, at most one a core: reads are shared out among them, writes are not faster.",
 )
 @click.option(
+    "--connections-max",
+    default=8000,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Open connections of a worker; those beyond are told health alone, and to come again.",
+)
+@click.option(
     "--callback-allow",
     multiple=True,
     metavar="CIDR[:PORT]",
@@ -55,6 +62,7 @@ def serve(
     host: str,
     port: int,
     workers: int,
+    connections_max: int,
     callback_allow: tuple[str, ...],
     callback_schedule: str,
     callback_timeout: float,
@@ -82,6 +90,7 @@ def serve(
         host=host,
         port=port,
         workers=workers,
+        connections_max=connections_max,
         callbacks=callbacks,
         callback_rules=Rules.parse(callback_allow),
         callback_schedule=Schedule.parse(callback_schedule),

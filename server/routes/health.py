@@ -108,6 +108,7 @@ async def ready(exchange: Exchange) -> web.Response:
     problems = [app.engine.fault] if app.engine.fault else []
     if lag > LAG_MAX:
         problems.append(f"the views are {lag} events behind the log")
+    problems += app.full()
     if problems:
         exchange.outcome = UNAVAILABLE
     status = Readiness("not ready" if problems else "ok", lag, problems)
@@ -122,7 +123,6 @@ async def ledger(exchange: Exchange) -> web.Response:
     check_admin(exchange.caller, "The state of the whole ledger")
     app = exchange.app
     head = await app.ledger.store.head()
-    wal = app.config.db.with_name(f"{app.config.db.name}-wal")
     return json_answer(
         LedgerState(
             name=app.ledger.name,
@@ -138,11 +138,17 @@ async def ledger(exchange: Exchange) -> web.Response:
             writers_waiting=app.ledger.waiting,
             engine=EngineState(name="sqlite", version=sqlite.library.sqlite_version, known_bugs=sqlite.known_bugs()),
             synchronous="FULL",
-            wal_size=wal.stat().st_size if wal.exists() else 0,
+            wal_size=wal_size(app),
             checkpoint=await _checkpoint(app),
             verified=_verified(app),
         )
     )
+
+
+def wal_size(app: App) -> int:
+    """Return the bytes of the log's write-ahead file."""
+    wal = app.config.db.with_name(f"{app.config.db.name}-wal")
+    return wal.stat().st_size if wal.exists() else 0
 
 
 async def _checkpoint(app: App) -> CheckpointState | None:
@@ -168,7 +174,9 @@ def _verified(app: App) -> VerifyState | None:
 
 
 ROUTES = [
-    Route("GET", "/v1/health", health, None, "Is the server up?", answer=Health),
-    Route("GET", "/readyz", ready, None, "Can the server answer?", answer=Readiness, also={503: Readiness}),
+    Route("GET", "/v1/health", health, None, "Is the server up?", answer=Health, always=True),
+    Route(
+        "GET", "/readyz", ready, None, "Can the server answer?", answer=Readiness, also={503: Readiness}, always=True
+    ),
     Route("GET", "/v1/ledger", ledger, "read", "How the ledger is", answer=LedgerState, positioned=False),
 ]

@@ -17,4 +17,8 @@ async def metrics(exchange: Exchange) -> web.Response:
     return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-ROUTES = [Route("GET", "/metrics", metrics, "read", "Metrics for Prometheus", media="text/plain", positioned=False)]
+ROUTES = [
+    Route(
+        "GET", "/metrics", metrics, "read", "Metrics for Prometheus", media="text/plain", positioned=False, always=True
+    )
+]

@@ -1,6 +1,7 @@
 """Reading views: long queries leave the event loop free, and what is kept is dropped when it is no longer true."""
 
 import asyncio
+import threading
 
 import pytest
 
@@ -84,6 +85,21 @@ async def test_a_read_that_takes_too_long_is_ended_and_the_next_is_answered(view
         await views.read(LONG, ENDLESS)
     monkeypatch.setattr(patience, "DEADLINE_S", 20)
     assert await views.read(LONG, {"last": 100_000}) == [(100_000,)]
+
+
+async def test_a_read_whose_time_is_over_before_its_turn_comes_is_no_empty_answer(views, monkeypatch):
+    # given a thread that another read holds for longer than a read may take
+    go = threading.Event()
+    held = asyncio.create_task(views._slow.run(lambda db: go.wait()))
+    monkeypatch.setattr(patience, "DEADLINE_S", 0.0)
+    late = asyncio.create_task(views.read("SELECT 1", {}, is_long=True))
+    await asyncio.sleep(0)
+    # when its turn comes
+    go.set()
+    # then it says so, and does not claim that there is nothing
+    with pytest.raises(Unavailable, match="longer than"):
+        await late
+    await held
 
 
 COUNT = "SELECT count(*) FROM jobs"

@@ -1,12 +1,15 @@
-"""Beats: what runs by the clock outlives a ledger or views that fail for a while, and no mistake of ours."""
+"""Beats: what runs by the clock outlives a ledger or views that fail for a while, and mistakes of ours."""
 
+import asyncio
 import sqlite3
 
 import pytest
 
 from ledger import engine as sqlite
 from ledger.errors import StoreFailed
-from server.beats import RETRY_S, beat
+from server import beats
+from server.beats import BROKEN, BROKEN_RETRY_S, RETRY_S, beat
+from tests.server.serving import until
 
 
 async def test_a_beat_says_how_long_to_wait_for_the_next():
@@ -28,9 +31,33 @@ async def test_a_beat_that_the_ledger_or_the_views_failed_is_made_again(error):
 
 
 @pytest.mark.parametrize("error", [KeyError("id"), RuntimeError("ours"), sqlite3.Warning("ours")])
-async def test_a_mistake_of_ours_is_not_hidden_by_the_next_beat(error):
+async def test_a_mistake_of_ours_is_told_and_counted_and_does_not_end_the_server(error, service, user, monkeypatch):
+    # given a beat that a mistake breaks, in a server
+    told, ended = [], []
+    monkeypatch.setattr(beats.log, "exception", lambda event, **facts: told.append((event, facts)), raising=False)
+    service.app.on_fatal = ended.append
+    before = BROKEN.labels("expiry")._value.get()
+
     async def once():
         raise error
 
-    with pytest.raises(type(error)):
-        await beat("expiry", once)
+    monkeypatch.setattr(service.app.expiry, "beat", once)
+    # when it beats
+    service.app.start_beats()
+    await until(lambda: told)
+    # then it is told as what it is, and all else goes on
+    assert told == [("beat.broken", {"beat": "expiry"})]
+    assert f'jobledger_beats_broken_total{{beat="expiry"}} {before + 1}' in (await user.get("/metrics")).body.decode()
+    assert not ended
+    assert await beat("expiry", once) == BROKEN_RETRY_S
+
+
+async def test_a_stop_ends_a_beat():
+    async def once():
+        await asyncio.Event().wait()
+
+    beating = asyncio.create_task(beat("expiry", once))
+    await asyncio.sleep(0)
+    beating.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await beating

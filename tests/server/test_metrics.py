@@ -21,6 +21,12 @@ GAUGES = {
     "jobledger_views_lag_events",
     "jobledger_writers_waiting",
     "jobledger_streams_open",
+    "jobledger_connections_open",
+    "jobledger_requests_under_way",
+    "jobledger_bodies_bytes",
+    "jobledger_long_reads",
+    "jobledger_tasks",
+    "jobledger_wal_bytes",
 }
 
 

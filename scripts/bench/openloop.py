@@ -1,0 +1,179 @@
+"""An open-loop load generator: requests at a fixed rate, whether or not those before are answered. Prints JSON.
+
+A request's latency counts from when it was meant to be sent, also where no connection was free by then, so that a
+server that stalls is charged for all who would have come meanwhile: no coordinated omission.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import sys
+from collections import deque
+from itertools import cycle
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import uvloop
+
+from scripts.bench.load import CONNECTIONS
+
+TICK_S = 0.0005
+"""Between two looks at what is to be sent by now; latencies are told to about as much."""
+PATIENCE_S = 5.0
+"""How long after the last request answers are waited for."""
+OPEN = 4 * CONNECTIONS
+"""Connections: as many requests may be under way before others wait for one."""
+_LENGTH = b"\r\nContent-Length: "
+SHARES = (0.5, 0.9, 0.99, 0.999)
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What came of it. ``late_s``: how long after the last request was due the last answer came; latencies in ms."""
+
+    answers: int
+    faults: int
+    late_s: float
+    p50_ms: float
+    p90_ms: float
+    p99_ms: float
+    p999_ms: float
+    max_ms: float
+
+    def __str__(self) -> str:
+        values = (self.p50_ms, self.p90_ms, self.p99_ms, self.p999_ms)
+        return " / ".join(f"{value:.2f}" for value in values)
+
+
+class Client(asyncio.Protocol):
+    """One connection: takes a request when it is free, and tells when that is answered."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        self._crowd = crowd
+        self._transport: Any
+        self._meant_s = 0.0
+        self._head = b""
+        self._missing = 0
+        self._is_good = True
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Be free."""
+        self._transport = transport
+        self._crowd.free.append(self)
+
+    def send(self, request: bytes, meant_s: float) -> None:
+        """Send a request that was meant for a moment."""
+        self._meant_s = meant_s
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        """Take a part of an answer."""
+        if self._missing:
+            self._missing -= len(data)
+        else:
+            self._head += data
+            end = self._head.find(b"\r\n\r\n")
+            if end < 0:
+                return
+            at = self._head.find(_LENGTH) + len(_LENGTH)
+            self._is_good = self._head.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 201 "))
+            self._missing = end + 4 + int(self._head[at : self._head.find(b"\r", at)]) - len(self._head)
+            self._head = b""
+        if not self._missing:
+            self._crowd.answered(self, self._meant_s, self._is_good)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """A server that closes a connection under load is a failure."""
+        self._crowd.faults += 1
+
+
+class Crowd:
+    """All the connections, the requests that are due, and how long each took."""
+
+    def __init__(self, requests: list[bytes], rate: float, seconds: float) -> None:
+        self.free: deque[Client] = deque()
+        self.faults = 0
+        self._requests = cycle(requests)
+        self._rate = rate
+        self._count = max(1, round(rate * seconds))
+        self._sent = 0
+        self._latencies: list[float] = []
+        self._loop = asyncio.get_running_loop()
+        self._over = asyncio.Event()
+        self._began_s = 0.0
+
+    async def run(self) -> Told:
+        """Send all requests, each at its time; return what came of them."""
+        self._began_s = self._loop.time()
+        ticking = asyncio.create_task(self._tick())
+        due_s = self._count / self._rate
+        try:
+            async with asyncio.timeout(due_s + PATIENCE_S):
+                await self._over.wait()
+        except TimeoutError:
+            self.faults += self._count - len(self._latencies)  # never answered
+        late_s = self._loop.time() - self._began_s - due_s
+        ticking.cancel()
+        found = sorted(self._latencies) or [PATIENCE_S]
+        shares = [found[min(int(len(found) * share), len(found) - 1)] * 1000 for share in SHARES]
+        return Told(len(self._latencies), self.faults, max(late_s, 0.0), *shares, found[-1] * 1000)
+
+    async def _tick(self) -> None:
+        while self._sent < self._count:
+            self._send()
+            await asyncio.sleep(TICK_S)
+
+    def _send(self) -> None:
+        """Send what is due, as far as there are free connections."""
+        due = min(int((self._loop.time() - self._began_s) * self._rate) + 1, self._count)
+        while self._sent < due and self.free:
+            meant_s = self._began_s + self._sent / self._rate
+            self._sent += 1
+            self.free.popleft().send(next(self._requests), meant_s)
+
+    def answered(self, client: Client, meant_s: float, is_good: bool) -> None:
+        """Note an answer; the connection is free for what is due."""
+        self._latencies.append(self._loop.time() - meant_s)
+        self.faults += not is_good
+        self.free.append(client)
+        self._send()
+        if len(self._latencies) == self._count:
+            self._over.set()
+
+
+async def load(port: int, rate: float, seconds: float, requests: list[bytes]) -> Told:
+    """Send the requests in turn, so many a second."""
+    loop = asyncio.get_running_loop()
+    crowd = Crowd(requests, rate, seconds)
+    for _ in range(OPEN):
+        await loop.create_connection(lambda: Client(crowd), "127.0.0.1", port)
+    gc.disable()  # a pause of this process must not be told as one of the server
+    return await crowd.run()
+
+
+class Request(msgspec.Struct, frozen=True):
+    """One request of the load; a body makes it a POST."""
+
+    path: str
+    body: str = ""
+
+    def encode(self, port: int, headers: list[str]) -> bytes:
+        """Return it as bytes."""
+        body = self.body.encode()
+        more = [f"Content-Length: {len(body)}", "Content-Type: application/json"] if body else []
+        lines = "".join(f"{line}\r\n" for line in (f"Host: 127.0.0.1:{port}", *headers, *more))
+        return f"{'POST' if body else 'GET'} {self.path} HTTP/1.1\r\n{lines}\r\n".encode() + body
+
+
+def main() -> None:
+    """Run with: port, requests a second, seconds, a file of requests, and headers."""
+    port, rate, seconds, file, *headers = sys.argv[1:]
+    requests = msgspec.json.decode(Path(file).read_bytes(), type=list[Request])
+    encoded = [request.encode(int(port), headers) for request in requests]
+    told = uvloop.run(load(int(port), float(rate), float(seconds), encoded))
+    sys.stdout.write(msgspec.json.encode(told).decode())
+
+
+if __name__ == "__main__":
+    main()
