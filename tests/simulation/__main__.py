@@ -33,7 +33,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
     """Return what the command line says."""
     parser = argparse.ArgumentParser(
         prog="scripts/simulate",
-        description="Run the whole ledger on a virtual clock, disk and network, once for each seed, and check all of it.",
+        description="Run the whole ledger on a virtual clock, disk and network, once a seed, and check all of it.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

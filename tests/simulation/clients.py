@@ -1,4 +1,4 @@
-"""Clients by chance: what they ask for, of whom, how often, and how long they wait; and what they check of each answer."""
+"""Clients by chance: what they ask for, of whom, how often, how long they wait, and what they check of an answer."""
 
 from __future__ import annotations
 
@@ -36,10 +36,12 @@ STATUSES = {
 NEWEST = 6
 """How many of the newest resources clients mostly quarrel over."""
 WRITES = {
-    "create": 22, "batch": 4, "change": 26, "cancel": 10, "delete": 3, "erase": 2, "note": 12, "bulk": 6, "redeliver": 3,
+    "create": 22, "batch": 4, "change": 26, "cancel": 10, "delete": 3, "erase": 2, "note": 12, "bulk": 6,
+    "redeliver": 3,
 }  # fmt: skip
 READS = {
-    reads.one: 12, reads.as_of: 5, reads.pages: 3, reads.history: 4, reads.feed: 2, reads.checkpoint: 2, reads.callback: 2,
+    reads.one: 12, reads.as_of: 5, reads.pages: 3, reads.history: 4, reads.feed: 2, reads.checkpoint: 2,
+    reads.callback: 2,
 }  # fmt: skip
 
 
@@ -98,7 +100,9 @@ class Client:
             return None
         attempt.is_over = True
         attempt.status, attempt.headers, attempt.body = answer.status, answer.headers, answer.body
-        world.tell(f"< {request_id} {answer.status} {answer.headers.get('Ledger-Position')} {answer.headers.get('ETag')}")
+        world.tell(
+            f"< {request_id} {answer.status} {answer.headers.get('Ledger-Position')} {answer.headers.get('ETag')}"
+        )
         world.check(lambda: operation.answered(world.model, attempt))
         if answer.status // 100 == 2:
             world.counts["answered"] += 1

@@ -58,12 +58,14 @@ def _check_append_only(world: World, rows: list[tuple[Any, ...]]) -> None:
             must(now[1] in erased, f"the data of position {now[0]} was changed")
 
 
-
 def _check_proofs(world: World, leaves: list[bytes]) -> None:
     for row in world.raw:
         if row[10] != SALTLESS:
             payload = hashlib.sha256(row[10] + row[9]).hexdigest()
-            must(any(_is_leaf(row, schema, payload) for schema in (1, 2, 3)), f"the leaf of position {row[0]} is not its own")
+            must(
+                any(_is_leaf(row, schema, payload) for schema in (1, 2, 3)),
+                f"the leaf of position {row[0]} is not its own",
+            )
     for kept in world.checkpoints:
         found = base64.b64encode(root(leaves[: kept.size])).decode()
         signed = kept.root if isinstance(kept.root, str) else base64.b64encode(kept.root).decode()
@@ -86,7 +88,10 @@ def _check_operations(world: World) -> None:
                 continue
             own = [each for each in operation.effects if each[0].correlation == attempt.request_id]
             if attempt.status // 100 != 2 and operation.request_id is None:
-                must(all(each[0].verb == "refused" for each in own), f"answered {attempt.status}, recorded later: {operation!r}")
+                must(
+                    all(each[0].verb == "refused" for each in own),
+                    f"answered {attempt.status}, recorded later: {operation!r}",
+                )
 
 
 def _check_debts(world: World) -> None:
@@ -126,12 +131,18 @@ def _check_requests(resource: Resource, requests: list[Request]) -> None:
     said = msgspec.json.decode(requests[0].body)
     ended = next(each for each in resource.events if each.position == owed.ended_position)
     latest_us = max(each.time for each in resource.events if each.position <= ended.position)
-    must(said == {**owed.body, "completed_at": to_text(latest_us)}, f"{resource.id} was sent {said}, not {owed.body} of {latest_us}")
+    must(
+        said == {**owed.body, "completed_at": to_text(latest_us)},
+        f"{resource.id} was sent {said}, not {owed.body} of {latest_us}",
+    )
     for request in requests:
         must(request.size >= owed.ended_position, f"{resource.id} was sent before it had ended")
     lost = [each for each in requests if not each.sender.is_alive]
-    unrecorded = len(requests) - sum(1 for _, error in owed.outcomes if error not in ("connection_failed",))
-    must(unrecorded <= len(lost), f"{resource.id}: {len(requests)} sent, recorded {owed.outcomes}, {len(lost)} by the dead")
+    unrecorded = len(requests) - sum(1 for _, error in owed.outcomes if error != "connection_failed")
+    must(
+        unrecorded <= len(lost),
+        f"{resource.id}: {len(requests)} sent, recorded {owed.outcomes}, {len(lost)} by the dead",
+    )
     delivered = [each for each in requests if each.outcome is not None and each.outcome.error is None]
     must(len(delivered) <= 1 + owed.requeues + len(lost), f"{resource.id} was delivered {len(delivered)} times")
 
@@ -150,7 +161,9 @@ def _words(value: Any) -> list[str]:
 
 def _check_forgotten(world: World, rows: list[tuple[Any, ...]]) -> None:
     erased = {each.id for each in world.model.resources.values() if each.now.is_erased}
-    words = [word for row in world.raw if row[1] in erased and row[10] != SALTLESS for word in _words(msgspec.Raw(row[9]))]
+    words = [
+        word for row in world.raw if row[1] in erased and row[10] != SALTLESS for word in _words(msgspec.Raw(row[9]))
+    ]
     if not words:
         return
     for path in world.db.parent.iterdir():

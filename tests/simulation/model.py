@@ -147,7 +147,9 @@ class Model:
             return
         must(resource is not None, f"{where}: was never created")
         assert resource is not None
-        must(event.version == resource.now.version + 1, f"{where}: version {event.version} after {resource.now.version}")
+        must(
+            event.version == resource.now.version + 1, f"{where}: version {event.version} after {resource.now.version}"
+        )
         must(event.kind in (resource.kind, "callback"), f"{where}: of another kind")
         must(not resource.now.is_erased, f"{where}: it was erased before")
         resource.effective_us = max(resource.effective_us, event.time)

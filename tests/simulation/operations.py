@@ -82,7 +82,9 @@ class Operation:
         own = [each for each in self.effects if each[0].correlation == events[0].correlation]
         must(not own, f"one request had two effects: {self!r}")
         said = next((each for each in self.attempts if each.request_id == events[0].correlation), None)
-        must(said is None or not said.is_over or said.status in (None, 500, 503), f"recorded after its answer: {self!r}")
+        must(
+            said is None or not said.is_over or said.status in (None, 500, 503), f"recorded after its answer: {self!r}"
+        )
         self.effects.append(events)
         if any(event.is_blank for event in events):  # erased in the same transaction
             return
@@ -134,7 +136,10 @@ class Operation:
         must(position == effect[-1].position, f"answered at {position}, recorded at {effect[-1].position}: {self!r}")
         if "ETag" in attempt.headers and self.target is not None:
             then = [each for each in model.resources[effect[-1].stream].past if each.position <= position][-1]
-            must(attempt.headers["ETag"] == f'"{then.etag}"', f"ETag {attempt.headers['ETag']}, not {then.etag}: {self!r}")
+            must(
+                attempt.headers["ETag"] == f'"{then.etag}"',
+                f"ETag {attempt.headers['ETag']}, not {then.etag}: {self!r}",
+            )
             said = attempt.json
             if isinstance(said, dict) and "status" in said and not self.name.startswith("redeliver"):
                 must(said["status"] == then.status, f"says {said['status']}, it was {then.status}: {self!r}")
@@ -326,6 +331,12 @@ class Bulk(Operation):
     def positions(self, attempt: Attempt) -> list[Event] | None:
         return self.effects[0] if self.effects else None
 
+    def answered(self, model: Model, attempt: Attempt) -> None:
+        if attempt.status == 422 and attempt.json["error"]["details"]["type"] == "erased":
+            must(model.resources[self.id].now.is_erased, f"erased by nobody: {self!r}")
+        else:
+            super().answered(model, attempt)
+
     def _succeeded(self, model: Model, attempt: Attempt) -> None:
         effect = self.positions(attempt)
         must(effect is not None, f"answered {attempt.status}, and nothing of it is recorded: {self!r}")
@@ -344,4 +355,3 @@ class Redeliver(Operation):
 
     def check(self, model: Model, events: list[Event], before: Any) -> None:
         self.types(events, ["callback.requeued"])
-

@@ -1,4 +1,4 @@
-"""A server in a simulated process: started and stopped as ``serve`` does, and asked in memory instead of by a socket."""
+"""A server in a simulated process: started and stopped as ``serve`` does, asked in memory instead of by a socket."""
 
 from __future__ import annotations
 

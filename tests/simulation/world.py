@@ -56,7 +56,7 @@ class World:
         self.counts: Counter[str] = Counter()
         self.failure: str | None = None
         self.chance = self._chance("world")
-        self.loop = Loop(self._chance("turns"), lambda: self.disk.delay_s(), self.fail)
+        self.loop = Loop(self._chance("turns"), self._delay_s, self.fail)
         self.disk = Disk(self.loop, self._chance("disk"), folder, Weather())
         self.disk.on_commit, self.disk.on_last_close = self._look, self._close_eye
         self.model = Model()
@@ -80,6 +80,9 @@ class World:
 
     def _chance(self, name: str) -> random.Random:
         return random.Random(f"{self.seed} {name}")
+
+    def _delay_s(self) -> float:
+        return self.disk.delay_s()
 
     def number(self) -> int:
         self._numbers += 1
@@ -132,7 +135,9 @@ class World:
         events = [event_of(row[:-2]) for row in rows]
         self.raw += rows
         for group in _groups(events):
-            self.tell(f"{process.name} records {[(each.position, each.stream, each.type, each.time) for each in group]}")
+            self.tell(
+                f"{process.name} records {[(each.position, each.stream, each.type, each.time) for each in group]}"
+            )
             self._record(group)
 
     def _record(self, group: list[Event]) -> None:
@@ -219,7 +224,9 @@ class World:
         for said in () if self.failure else self.loop.unheard():
             self.fail(f"an error that nobody heard of: {said}")
         self._count()
-        return Outcome(self.seed, self.failure, dict(self.counts), self._trace.hexdigest(), time.perf_counter() - began_s)
+        return Outcome(
+            self.seed, self.failure, dict(self.counts), self._trace.hexdigest(), time.perf_counter() - began_s
+        )
 
     def _count(self) -> None:
         self.counts["operations"] = self._numbers
