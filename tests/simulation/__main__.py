@@ -22,6 +22,13 @@ from tests.simulation.world import Outcome, World
 CHUNK = 8
 """Seeds of one child process: what a crash leaves in memory is gone with it."""
 QUIET_SHARE = 0.2
+TABLE = (
+    "seeds", "quiet seeds", "operations", "answered", "refused", "told to try later", "unanswered", "repeated",
+    "duplicated", "events", "reads", "crashes", "stops", "failed statements", "failed commits", "clock jumps",
+    "callbacks sent", "callbacks lost", "expired", "erasures", "rebuilds", "verifications", "readers", "checkpoints",
+    "checks",
+)  # fmt: skip
+"""What the table has, in this order."""
 EXAMPLES = """examples:
   scripts/simulate --seeds 1000
   scripts/simulate --seed 42 --verbose     one seed again, told line by line
@@ -116,8 +123,8 @@ def main(given: Sequence[str]) -> int:
             print(f"  again: scripts/simulate --seed {outcome.seed} --verbose{share}", flush=True)
         elif sys.stderr.isatty():
             print(f"\r{done:,} of {len(seeds):,}", end="", file=sys.stderr, flush=True)
-    for name, count in counts.items():
-        print(f"{name:24}{count:>12,}")
+    for name in (*TABLE, *sorted(counts.keys() - set(TABLE))):
+        print(f"{name:24}{counts[name]:>12,}")
     print(f"{'failed':24}{len(failed):>12,}")
     print(f"{time.monotonic() - began_s:.1f} s")
     return 1 if failed else 0

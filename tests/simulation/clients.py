@@ -69,7 +69,7 @@ class Client:
     async def _write(self, operation: Operation) -> None:
         """Send an operation, perhaps twice at once; again, where no answer came and a repeat is harmless."""
         copies = 2 if operation.is_repeatable and self.chance.random() < self.world.duplicates else 1
-        self.world.counts["duplicated or late"] += copies - 1
+        self.world.counts["duplicated"] += copies - 1
         tries = [self._try(operation) for _ in range(copies)]
         statuses = await asyncio.gather(*tries)
         for _ in range(6):
@@ -109,7 +109,7 @@ class Client:
             self.position = max(self.position, int(answer.headers["Ledger-Position"]))
             server.floor = max(server.floor, self.position)
         else:
-            world.counts["refused" if answer.status < 500 else "failed"] += 1
+            world.counts["refused" if answer.status < 500 else "told to try later"] += 1
         return answer.status
 
     def server(self) -> Server | None:

@@ -54,8 +54,13 @@ class Disk:
         self.weather = weather
         self.processes: list[Process] = []
         self.faults: dict[str, int] = {}
+        self.failed_commits = 0
         self.on_commit: Callable[[Process], None] = lambda process: None
         self.on_last_close: Callable[[], None] = lambda: None
+
+    def look(self, path: Path) -> Any:
+        """Return a connection of nobody's, with which the simulator itself reads a file."""
+        return engine.library._library.connect(f"{path.as_uri()}?mode=ro", uri=True)
 
     def delay_s(self) -> float:
         """Return how long a hop to a thread takes."""
@@ -86,6 +91,7 @@ class Disk:
         fault = self.chance.choice(FAULTS if sql != "COMMIT" else FAULTS[:2])
         self.faults[fault] = self.faults.get(fault, 0) + 1
         process.faults += 1
+        self.failed_commits += sql == "COMMIT"
         return fault
 
     def die(self, process: Process) -> None:
@@ -172,7 +178,7 @@ class Library:
             return self._library.connect(where, **options)
         if not process.is_alive:
             raise Dead
-        patience_s = options.pop("timeout")
+        patience_s = options.pop("timeout", 0.0)
         raw = self._library.connect(where, timeout=0.0, **options)
         path = Path(str(where).removeprefix("file://").partition("?")[0])
         return Connection(self._disk, process, raw, path, patience_s, is_writer="mode=rwc" in str(where))

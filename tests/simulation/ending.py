@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import defaultdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from ledger import engine as sqlite
+from ledger.ledger import Ledger
+from ledger.soundness import verify_file
 from ledger.times import to_text
+from projections.compare import _compare
+from projections.engine import Engine
+from projections.file import views_path
 from tests.ledger.histories import root
 from tests.simulation.model import LIVE, Broken, Resource, must
 
@@ -19,13 +22,31 @@ if TYPE_CHECKING:
     from tests.simulation.network import Request
     from tests.simulation.world import World
 
+COLUMNS = "position, stream, version, type, time, recorded, actor, key, correlation, data, salt, leaf"
+"""Of an event, as the simulator reads it."""
 SALTLESS = bytes(16)
+"""The salt of what was erased."""
+
+
+async def prove(world: World) -> None:
+    """Fail the run where the file does not verify, or the views are not what a fresh fold of the log makes of it."""
+    verdict = await verify_file(world.db)
+    if not verdict.ok or verdict.size != world.model.size:
+        world.fail(f"verify found {verdict}")
+    fresh = world.db.with_name("fresh.db")
+    async with Ledger.open(world.db, read_only=True) as ledger:
+        engine = Engine(ledger, fresh)
+        await engine.open()
+        await engine.close()
+    found = _compare(views_path(world.db), fresh)
+    if found:
+        world.fail(f"the views differ from a fresh fold: {found[:5]}")
 
 
 def check(world: World) -> None:
     """Raise ``Broken`` for the first thing that is not as it must be."""
     world.counts["checks"] += 1
-    rows = _rows(world.db)
+    rows = _rows(world)
     _check_append_only(world, rows)
     _check_proofs(world, [row[-1] for row in rows])
     _check_operations(world)
@@ -35,18 +56,12 @@ def check(world: World) -> None:
     _check_forgotten(world, rows)
 
 
-def _rows(db: Path) -> list[tuple[Any, ...]]:
-    from tests.simulation.world import COLUMNS
-
-    connection = sqlite.library.connect(str(db)) if not hasattr(sqlite.library, "_library") else _real(db)
+def _rows(world: World) -> list[tuple[Any, ...]]:
+    connection = world.disk.look(world.db)
     try:
-        return connection.execute(f"SELECT {COLUMNS}, salt, leaf FROM events ORDER BY position").fetchall()  # type: ignore[no-any-return]
+        return connection.execute(f"SELECT {COLUMNS} FROM events ORDER BY position").fetchall()  # type: ignore[no-any-return]
     finally:
         connection.close()
-
-
-def _real(db: Path) -> Any:
-    return sqlite.library._library.connect(str(db))
 
 
 def _check_append_only(world: World, rows: list[tuple[Any, ...]]) -> None:

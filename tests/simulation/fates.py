@@ -96,7 +96,7 @@ async def _beside(world: World, name: str, work: Any) -> Any:
         if not process.faults:
             world.fail(f"{name} failed though nothing did: {error!r}")
         found = None
-    world.counts[f"{name}s"] += 1
+    world.counts[_COUNTED[name]] += 1
     world.loop.kill(process)
     return found
 
@@ -137,6 +137,7 @@ async def _followed(db: Path, size: int) -> list[tuple[int, str, str]]:
     return found
 
 
+_COUNTED = {"rebuild": "rebuilds", "verify": "verifications", "reader": "readers"}
 _FATES = {
     "kill": _kill, "stop": _stop, "start": _start, "jump": _jump,
     "rebuild": _rebuild, "verify": _verify, "read": _read,

@@ -20,7 +20,7 @@ from ledger import entropy
 from ledger.ids import SYSTEM_USER
 from server.grants import grant
 from tests.ledger.histories import START_US
-from tests.simulation import fates, knobs
+from tests.simulation import ending, fates, knobs
 from tests.simulation.clients import Client
 from tests.simulation.disk import Disk, Weather
 from tests.simulation.loop import Loop, Stuck
@@ -30,7 +30,6 @@ from tests.simulation.operations import Operation
 from tests.simulation.process import Process
 from tests.simulation.servers import Answer, Clock, Server
 
-COLUMNS = "position, stream, version, type, time, recorded, actor, key, correlation, data"
 SETTLE_S = 45.0
 """How long the last server runs when all is over: every callback has its last attempt by then, and every timeout is
 past."""
@@ -129,8 +128,8 @@ class World:
 
     def _take(self, process: Process) -> None:
         if self._eye is None:
-            self._eye = self._library.connect(f"{self.db.as_uri()}?mode=ro", uri=True)
-        sql = f"SELECT {COLUMNS}, salt, leaf FROM events WHERE position > ? ORDER BY position"
+            self._eye = self.disk.look(self.db)
+        sql = f"SELECT {ending.COLUMNS} FROM events WHERE position > ? ORDER BY position"
         rows = self._eye.execute(sql, (self.model.size,)).fetchall()
         events = [event_of(row[:-2]) for row in rows]
         self.raw += rows
@@ -210,9 +209,6 @@ class World:
     def run(self) -> Outcome:
         """Live through the seed, then look at what is left."""
         began_s = time.perf_counter()
-        from ledger import engine
-
-        self._library = engine.library
         with self._in_charge(), contextlib.suppress(RuntimeError):  # which a loop raises that was stopped
             try:
                 self.loop.run_until_complete(self._live())
@@ -231,6 +227,7 @@ class World:
     def _count(self) -> None:
         self.counts["operations"] = self._numbers
         self.counts["failed statements"] = sum(self.disk.faults.values())
+        self.counts["failed commits"] = self.disk.failed_commits
         self.counts["callbacks sent"] = len(self.network.received)
         self.counts["callbacks lost"] = self.network.lost
         self.counts["turns"] = self.loop.turns
@@ -259,8 +256,6 @@ class World:
                 entropy.empty_all()
 
     async def _live(self) -> None:
-        from tests.simulation import ending
-
         first = self.start_server()
         await self.serving(first)
         self.token, _ = await self.within(
@@ -299,6 +294,9 @@ class World:
         await self.loop.pass_time(SETTLE_S)
         last.stop()
         self.tell(f"{last.process.name} {await last.ended}")
+        process = self.process("proof")
+        await self.within(process, ending.prove(self))
+        self.loop.kill(process)
         for server in self.servers:
             for error in server.fatal:
                 self.fail(f"a task of {server.process.name} died: {error!r} at line {_line(error)}")
