@@ -6,17 +6,15 @@ import argparse
 import gc
 import logging
 import os
-import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from multiprocessing import get_context
-from pathlib import Path
 
 import structlog
 
+from tests.server.serving import scratch
 from tests.simulation.world import Outcome, World
 
 CHUNK = 8
@@ -63,16 +61,12 @@ def is_quiet(seed: int, share: float) -> bool:
 
 def live(seed: int, share: float, *, verbose: bool = False) -> Outcome:
     """Run one seed."""
-    shared = Path("/dev/shm")  # noqa: S108 - the files are in a folder of their own
-    folder = Path(tempfile.mkdtemp(prefix="simulation-", dir=shared if os.access(shared, os.W_OK) else None))
-    try:
+    with scratch() as folder:
         world = World(seed, folder, quiet=is_quiet(seed, share), say=_say if verbose else None)
         outcome = world.run()
         _GRAVEYARD.append(world)
         gc.freeze()
         return outcome
-    finally:
-        shutil.rmtree(folder)
 
 
 _GRAVEYARD: list[World] = []

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import os
 import random
 import shutil
 from collections.abc import Callable, Iterator
@@ -257,8 +256,3 @@ def _waits() -> Iterator[float]:
     yield from BUSY_WAITS_S
     while True:
         yield BUSY_WAITS_S[-1]
-
-
-def size_of(path: Path) -> int:
-    """Return the bytes of a file, 0 where there is none."""
-    return os.path.getsize(path) if path.exists() else 0
