@@ -212,6 +212,9 @@ class Connection:
     def executemany(self, sql: str, rows: Any) -> Any:
         return self._do(self._raw.executemany, sql, rows)
 
+    def backup(self, target: Connection, **options: Any) -> None:
+        self._raw.backup(target._raw, **options)
+
     def close(self) -> None:
         """Close it in peace."""
         if self._process.connections.pop(id(self), None) is not None:

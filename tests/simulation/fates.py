@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import random
+import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,8 +13,10 @@ from ledger import engine as sqlite
 from ledger.errors import LedgerError
 from ledger.ledger import Ledger
 from ledger.soundness import verify_file
+from ledger.verify import Verdict
 from projections.engine import Engine
 from projections.file import views_path
+from server.cli.transfer import _copy as copy
 from tests.simulation.disk import Weather
 
 if TYPE_CHECKING:
@@ -19,8 +24,8 @@ if TYPE_CHECKING:
     from tests.simulation.world import World
 
 SERVERS_MAX = 3
-FATES = {"kill": 6, "stop": 2, "start": 4, "jump": 4, "rebuild": 2, "verify": 2, "read": 2}
-QUIET = {"rebuild": 2, "verify": 2, "read": 1}
+FATES = {"kill": 6, "stop": 2, "start": 4, "jump": 4, "rebuild": 2, "verify": 2, "read": 2, "backup": 1, "record": 4}
+QUIET = {"rebuild": 2, "verify": 2, "read": 1, "backup": 1, "record": 4}
 
 
 def weather(chance: random.Random) -> Weather:
@@ -137,8 +142,61 @@ async def _followed(db: Path, size: int) -> list[tuple[int, str, str]]:
     return found
 
 
-_COUNTED = {"rebuild": "rebuilds", "verify": "verifications", "reader": "readers"}
+async def _backup(world: World) -> None:
+    """Copy the ledger beside its servers: the copy is whole, as of some moment of the copying."""
+    target = world.db.with_name("copy.db")
+    low = world.model.size
+    verdict = await _beside(world, "backup", _backed_up(world.db, target))
+    for path in world.db.parent.glob("copy.db*"):
+        path.unlink()
+    if verdict is not None and not (verdict.ok and low <= verdict.size <= world.model.size):
+        world.fail(f"a backup has {verdict}, the log had {low} to {world.model.size} events")
+
+
+async def _backed_up(db: Path, target: Path) -> Verdict | None:
+    await asyncio.to_thread(copy, db, target)
+    try:
+        return await verify_file(target)
+    except LedgerError:  # of what was not copied to its end, nobody says more
+        return None
+
+
+async def _record(world: World) -> None:
+    """Record a run from Python, beside the servers: what left its block is in the log, with how it ended."""
+    id = f"run-{uuid.UUID(int=world.chance.getrandbits(128), version=4)}"
+    world.recorded.add(id)
+    fails = world.chance.random() < 0.3
+    said = await _beside(world, "recorder", _recorded(world, id, fails=fails))
+    if said is not None:
+        resource = world.model.resources.get(id)
+        found = None if resource is None else resource.now.status
+        if found != said:
+            world.fail(f"a recorder of {id} was told {said}, it is {found}")
+
+
+async def _recorded(world: World, id: str, *, fails: bool) -> str:
+    async with Ledger.open(world.db, clock=world.clock()) as ledger:
+        with contextlib.suppress(_Mishap):
+            async with ledger.run(agent_id="agent-1", id=id) as run:
+                await run.step(model="m", total_tokens=3)
+                await run.message({"message_type": "assistant_message", "content": "recorded"})
+                if fails:
+                    raise _Mishap
+        return "failed" if fails else "completed"
+
+
+class _Mishap(Exception):
+    """What goes wrong in the code that a recorder looks at."""
+
+
+_COUNTED = {
+    "rebuild": "rebuilds",
+    "verify": "verifications",
+    "reader": "readers",
+    "backup": "backups",
+    "recorder": "recorders",
+}
 _FATES = {
     "kill": _kill, "stop": _stop, "start": _start, "jump": _jump,
-    "rebuild": _rebuild, "verify": _verify, "read": _read,
+    "rebuild": _rebuild, "verify": _verify, "read": _read, "backup": _backup, "record": _record,
 }  # fmt: skip
