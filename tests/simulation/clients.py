@@ -22,6 +22,7 @@ from tests.simulation.operations import (
     Note,
     Operation,
     Redeliver,
+    Refused,
 )
 from tests.simulation.servers import Server
 
@@ -37,7 +38,7 @@ NEWEST = 6
 """How many of the newest resources clients mostly quarrel over."""
 WRITES = {
     "create": 22, "batch": 4, "change": 26, "cancel": 10, "delete": 3, "erase": 2, "note": 12, "bulk": 6,
-    "redeliver": 3,
+    "redeliver": 3, "refused": 5,
 }  # fmt: skip
 READS = {
     reads.one: 12, reads.as_of: 5, reads.pages: 3, reads.history: 4, reads.feed: 2, reads.checkpoint: 2,
@@ -219,6 +220,24 @@ class Client:
             for _ in many
         ]
         return Note(number, self.chance.choice(runs[-NEWEST:]), "messages", said)
+
+    def _refused(self, number: int) -> Operation:
+        kind, id = self.target()
+        first = {"user_id": self.world.user_id}
+        events = [
+            {
+                "specversion": "1.0",
+                "type": f"{kind}.{verb}",
+                "subject": id,
+                "idempotencykey": f"refused-{number}-{verb}",
+                "correlationid": f"req-{number}.bulk",
+                "data": data,
+            }
+            for verb, data in (("updated", {"metadata": {"a": self._word()}}), ("created", first))
+        ]
+        operation = Refused(number, id, events)
+        operation.request_id = f"req-{number}.bulk"
+        return operation
 
     def _bulk(self, number: int) -> Operation:
         id = self._id("job")

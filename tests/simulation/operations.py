@@ -355,3 +355,15 @@ class Redeliver(Operation):
 
     def check(self, model: Model, events: list[Event], before: Any) -> None:
         self.types(events, ["callback.requeued"])
+
+
+class Refused(Bulk):
+    """A bulk append whose last line is against the rules, so that none of its lines may leave a trace."""
+
+    name = "refused bulk"
+
+    def check(self, model: Model, events: list[Event], before: Any) -> None:
+        must(False, f"recorded, though its last line is against the rules: {self!r}")
+
+    def answered(self, model: Model, attempt: Attempt) -> None:
+        must(attempt.status in (422, 500, 503), f"answered {attempt.status} {attempt.body[:300]!r}: {self!r}")
