@@ -152,7 +152,7 @@ def _check_requests(resource: Resource, requests: list[Request]) -> None:
     )
     for request in requests:
         must(request.size >= owed.ended_position, f"{resource.id} was sent before it had ended")
-    lost = [each for each in requests if not each.sender.is_alive]
+    lost = [each for each in requests if not each.sender.ended_well]
     unrecorded = len(requests) - sum(1 for _, error in owed.outcomes if error != "connection_failed")
     must(
         unrecorded <= len(lost),

@@ -22,6 +22,8 @@ class Process:
         self.statements_left: int | None = None
         """Likewise statements that it gives to SQLite, so that it dies in the middle of transactions."""
         self.is_dying = False
+        self.ended_well = False
+        """Whether it stopped by itself, with all that it had taken on recorded."""
         self.faults = 0
         """Faults of the disk that it met."""
         self.connections: dict[int, Any] = {}

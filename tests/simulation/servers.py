@@ -109,6 +109,7 @@ class Server:
         self.is_serving = False
         await self.app.drain(STOP_TIMEOUT_S)
         await self.app.close()
+        self.process.ended_well = not self.process.faults
         self._end("stopped")
 
     async def _open(self) -> None:
