@@ -101,8 +101,9 @@ async def _beside(world: World, name: str, work: Any) -> Any:
         if not process.faults:
             world.fail(f"{name} failed though nothing did: {error!r}")
         found = None
+    finally:
+        world.loop.kill(process)
     world.counts[_COUNTED[name]] += 1
-    world.loop.kill(process)
     return found
 
 
@@ -146,9 +147,11 @@ async def _backup(world: World) -> None:
     """Copy the ledger beside its servers: the copy is whole, as of some moment of the copying."""
     target = world.db.with_name("copy.db")
     low = world.model.size
-    verdict = await _beside(world, "backup", _backed_up(world.db, target))
-    for path in world.db.parent.glob("copy.db*"):
-        path.unlink()
+    try:
+        verdict = await _beside(world, "backup", _backed_up(world.db, target))
+    finally:
+        for path in world.db.parent.glob("copy.db*"):
+            path.unlink()
     is_good = verdict is None or (verdict.ok and low <= verdict.size <= world.model.size)
     if not is_good and not world.disk.faults:
         world.fail(f"a backup has {verdict}, the log had {low} to {world.model.size} events")
