@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from ledger.decider import admit
-from ledger.errors import IdempotencyConflict, LedgerError, NotFound, VersionMismatch
+from ledger.errors import Erased, IdempotencyConflict, LedgerError, NotFound, VersionMismatch
 from ledger.events import Draft, Recorded
 from ledger.session import Session, Work
 from ledger.state import State
@@ -71,10 +71,14 @@ def append_one(session: Session, entry: Entry) -> tuple[Recorded, bool]:
 def find_equal(session: Session, entry: Entry) -> Recorded | None:
     """Return the event that the log already holds for this one: by its key, or by its place in the stream.
 
-    Raises ``IdempotencyConflict`` or ``VersionMismatch`` when another event stands there.
+    Raises ``IdempotencyConflict`` or ``VersionMismatch`` when another event stands there, ``Erased`` where nothing is
+    left of it.
     """
     draft = entry.draft
     if draft.key is not None and (prior := session.find(draft.key)) is not None:
+        if prior.data is None:  # nobody can tell any more whether it said the same
+            state = session.state(prior.stream)
+            raise Erased(id=prior.stream, position=0 if state is None else state.erased_position)
         if not is_equal(prior, entry):
             raise IdempotencyConflict(key=draft.key)
         return prior

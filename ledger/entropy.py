@@ -12,7 +12,8 @@ class Entropy:
 
     SIZE = 16
 
-    def __init__(self, source: Callable[[int], bytes] = os.urandom, stock: int = 512) -> None:
+    def __init__(self, source: Callable[[int], bytes] | None = None, stock: int = 512) -> None:
+        """``source``: other bytes than the system's."""
         self._source = source
         self._stock = stock * self.SIZE
         self._bytes = b""
@@ -23,7 +24,8 @@ class Entropy:
         """Return the next 16 random bytes."""
         start = self._next
         if start >= len(self._bytes):
-            self._bytes, start = self._source(self._stock), 0
+            source = self._source or os.urandom  # looked up each time, so that a simulation's bytes are its seed's
+            self._bytes, start = source(self._stock), 0
         self._next = start + self.SIZE
         return self._bytes[start : self._next]
 
@@ -36,10 +38,11 @@ class Entropy:
 _stocks: weakref.WeakSet[Entropy] = weakref.WeakSet()
 
 
-def _empty_all() -> None:
+def empty_all() -> None:
+    """Throw all stocks of this process away."""
     for stock in _stocks:
         stock.empty()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_empty_all)  # parent and child would give out the same bytes
+    os.register_at_fork(after_in_child=empty_all)  # parent and child would give out the same bytes

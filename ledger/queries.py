@@ -37,7 +37,10 @@ SCAN = f"SELECT {COLUMNS} FROM events WHERE position > ? ORDER BY position LIMIT
 _FACTS = "position, stream, version, type, schema, time, 0, actor, NULL, NULL"
 FACTS = f"SELECT {_FACTS}, iif({_IS_KEPT}, data, NULL), NULL FROM events WHERE position > ? ORDER BY position LIMIT ?"
 _QUIET = ", ".join(f"'{name}'" for name in sorted(QUIET))
-_BARE = f"{_FACTS}, iif(type IN ({_QUIET}), NULL, iif({_IS_KEPT}, data, NULL)), NULL, NULL"
+_BARE = (
+    "position, stream, version, type, schema, time, recorded, actor, NULL, NULL, "
+    f"iif(type IN ({_QUIET}), NULL, iif({_IS_KEPT}, data, NULL)), NULL, NULL"
+)
 
 
 class SqlSource:

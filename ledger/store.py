@@ -63,7 +63,8 @@ class Store(Protocol):
     ) -> dict[str, list[Recorded]]:
         """Return all events of several streams, but those of the types ``without``.
 
-        ``bare``: for folding resources: as ``facts`` does, and without the data of steps and messages.
+        ``bare``: for folding resources: as ``facts`` does, but with the time of recording, and without the data of
+        steps and messages.
         """
 
     async def births(self, ids: Collection[str]) -> dict[str, int]:

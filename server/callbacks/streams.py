@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from ledger.events import QUIET, Recorded
+from ledger.events import Recorded
 from ledger.store import Store
 
 
@@ -17,7 +17,10 @@ class Streams:
         self._reading: asyncio.Task[dict[str, list[Recorded]]] | None = None
 
     async def of(self, id: str) -> list[Recorded]:
-        """Return the events of a stream but those of what happened within a run; raise ``StoreFailed``."""
+        """Return the events of a stream, of what happened within a run only that it did; raise ``StoreFailed``.
+
+        A step or message may be what a run's time is taken from, where the clocks of its producers differ.
+        """
         self._asked.append(id)
         if self._reading is None:
             self._reading = asyncio.create_task(self._read(), name="callback-streams")
@@ -27,4 +30,4 @@ class Streams:
     async def _read(self) -> dict[str, list[Recorded]]:
         await asyncio.sleep(0)  # whoever starts in this turn of the loop has asked by then
         asked, self._asked, self._reading = self._asked, [], None
-        return await self._store.streams(asked, QUIET)
+        return await self._store.streams(asked, bare=True)

@@ -13,6 +13,7 @@ from ledger.cloudevents import BATCH_MEDIA_TYPE, CloudEvent
 from ledger.commands import Receipt, cancel_with_members, single
 from ledger.decider import Command, Create, Delete
 from ledger.errors import Erased, NotFound
+from ledger.events import ERASURES
 from ledger.state import State
 from projections.history import AsOf
 from projections.past import fold_as_of
@@ -105,9 +106,13 @@ async def _retrieve_as_of(exchange: Exchange, resource: Resource, id: str, at: A
     await exchange.wait_for_position()
     await check_as_of(exchange, at)
     check_not_erased(exchange, resource, id)
-    state = fold_as_of(await exchange.app.ledger.read(id), at)
+    events = await exchange.app.ledger.read(id)
+    state = fold_as_of(events, at)
     if state is None or state.kind not in resource.kinds or not exchange.sees(state):
         raise NotFound(what=resource.name, id=id)
+    erased = next((event.position for event in events if event.type in ERASURES), None)
+    if erased is not None:  # since the views were asked
+        raise Erased(id=id, position=erased)
     if state.kind == "batch":
         return await _batch_answer(exchange, resource.render(state), state.etag, at)
     return exchange.resource_answer(resource.render(state), state.etag)

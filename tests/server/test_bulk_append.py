@@ -226,3 +226,17 @@ async def test_data_comes_back_byte_for_byte(user):
     line = f'{{"specversion":"1.0","type":"job.created","subject":"{job}","data":{data}}}'
     assert (await user.post("/v1/events", data=line.encode())).status == 200
     assert data.encode() in (await user.get(f"/v1/events?subject={job}")).body
+
+
+async def test_events_that_were_erased_cannot_be_brought_again(user, admin):
+    # given events in bulk, of a job that was erased since (simulator, seed 131)
+    events = [{**each, "idempotencykey": f"key-{number}"} for number, each in enumerate(life(user))]
+    assert (await bring(user, events)).json["appended"] == 4
+    erased = await admin.post(f"/v1/jobs/{events[0]['subject']}/erase", json={"reason": "asked for"})
+    # when a client that got no answer sends them once more
+    answer = await bring(user, events)
+    # then it is told so, and not that it used its own keys for something else
+    assert answer.status == 422, answer.body
+    told = answer.error["details"]
+    assert (told["line"], told["type"]) == (1, "erased")
+    assert told["details"]["position"] == erased.json["position"]

@@ -11,6 +11,7 @@ from ledger import Ledger, archive
 from ledger.decider import Change, Delete, Redeliver
 from ledger.errors import StoreFailed
 from ledger.events import Changed
+from ledger.times import to_text
 from projections.file import views_path
 from server import beats
 from server.callbacks import delivery
@@ -18,7 +19,7 @@ from server.callbacks import dispatcher as subject
 from server.callbacks.lanes import Lanes, Limits, Ready
 from server.callbacks.schedule import Schedule
 from server.callbacks.sender import Outcome
-from tests.ledger.histories import START_US, job, run
+from tests.ledger.histories import START_US, id_of, job, run
 from tests.server.callbacks.rig import FAILED, GONE, GOOD, URL, WAITS_S, Answers, Late, rig
 from tests.server.callbacks.signed import secret
 from tests.server.serving import until
@@ -59,6 +60,21 @@ async def test_every_end_sends_what_v1_receivers_expect(path, kind, status):
     }
     assert (ended.callback_status_code, ended.callback_error) == (200, None)
     assert ended.debt.status == "delivered"
+
+
+async def test_an_end_by_a_clock_behind_that_of_a_message_is_sent_as_the_run_shows_it(path):
+    # given a run whose end was told by a clock behind that of what was said in it (simulator, seed 42)
+    async with rig(path) as served:
+        await served.begin(run(), "run")
+        said = {"message": {"id": id_of("message", 1), "message_type": "assistant_message", "content": "done"}}
+        await served.ledger.append(run(), "run.message", said, time_us=START_US + 60_000_000)
+        await served.does(Change(id=run(), status="completed"))
+        # when its callback is sent
+        await served.beat()
+        (sent,) = served.sent
+        ended = await served.ledger.state(run())
+    # then it ended no earlier than that, as on the run itself
+    assert json.loads(sent.body)["completed_at"] == to_text(ended.ended_us) == to_text(START_US + 60_000_000)
 
 
 async def test_what_is_sent_is_signed_with_the_time_of_its_sending(path):
@@ -389,10 +405,10 @@ async def test_a_log_that_cannot_be_read_costs_an_attempt_its_turn_and_not_the_d
         failures = iter([StoreFailed(reason="I/O error")])
         streams = served.ledger.store.streams
 
-        async def failing(*arguments):
+        async def failing(*arguments, **options):
             if (error := next(failures, None)) is not None:
                 raise error
-            return await streams(*arguments)
+            return await streams(*arguments, **options)
 
         monkeypatch.setattr(served.ledger.store, "streams", failing)
         await served.beat()
