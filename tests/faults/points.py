@@ -117,6 +117,32 @@ def ended(bench: Bench, action: Action) -> Iterator[str]:
         yield f"lost: {problem}" if problem else recovered(bench, action, done)
 
 
+def lost(bench: Bench, action: Action) -> Iterator[str]:
+    """Let an fsync lose what was written and kill the action there; do the same again, then cut the power.
+
+    Memory shows the lost pages until then: what the second process is told to be on the disk must not stand on them.
+    """
+    again = action.arguments if action.again is None else action.again
+    for number, point in enumerate(points(bench, action, ("fsync",))):
+        db = bench.starts.copy(action.start, bench.place)
+        disk, journal = Disk(bench.place), bench.folder / "journal"
+        journal.unlink(missing_ok=True)
+        asked = shim.environment(bench.place, Fault(do="lose", at=point, kinds=("fsync",)), journal=journal)
+        first = bench.forks.run(*action.arguments(db), environment=asked)
+        bench.kills += 1
+        second = bench.forks.run(*(again(db) or ()), environment=shim.environment(bench.place, journal=journal))
+        disk.play(read_journal(journal))
+        shutil.rmtree(bench.place)
+        bench.place.mkdir()
+        disk.after_a_cut(bench.place, bench.chance, SHARES[number % len(SHARES)])
+        if (first.code, second.code) != (KILLED, 0):
+            yield f"exit {first.code} and {second.code}, not killed and done"
+        elif problem := action.check(bench.place, second, bench.forks):
+            yield told(point, f"lost: {problem}")
+        else:
+            yield told(point, recovered(bench, action, first))
+
+
 def refused(bench: Bench, action: Action, fault: Fault) -> Iterator[str]:
     """Let calls of the action fail at each of its points; say how it ended, and whether all was well afterwards."""
     for point in points(bench, action, fault.kinds, fault.name):
