@@ -46,6 +46,11 @@ OperationalError: type[Exception] = library.OperationalError
 DatabaseError: type[Exception] = library.DatabaseError
 
 
+def is_damage(error: BaseException) -> bool:
+    """Tell whether an error says that a file is damaged or no database; its subclasses say something else."""
+    return type(error) is DatabaseError
+
+
 def has_wal_reset_bug(version: tuple[int, ...] | None = None) -> bool:
     """Tell whether this SQLite library (or ``version``) has the WAL-reset bug."""
     found: tuple[int, ...] = library.sqlite_version_info if version is None else version
