@@ -20,6 +20,8 @@ from tests.faults.starts import Starts, leaves_of
 
 RECOVERED = "recovered"
 KILLED = -9
+REFUSED_SHARE = 3
+"""By what to divide the points of calls that fail: there are many more ways to fail than to die."""
 SHARES = (0.0, 0.3, 0.7, 1.0)
 """Of what was not synced, how much a power cut leaves."""
 OURS = (
@@ -39,6 +41,7 @@ class Bench:
     folder: Path
     """Holds the ledger's folder; what is in it beside that is out of reach of all faults."""
     chance: random.Random
+    seed: int
     points_max: int
     """Write points of one action that are tried at most, spread evenly over all."""
     kills: int = 0
@@ -56,11 +59,21 @@ def bench(points_max: int, seed: int, folder: Path) -> Iterator[Bench]:
         root = Path(name)
         (root / "starts").mkdir()
         with ForkServer(root) as forks:
-            yield Bench(forks, Starts(root / "starts"), root, random.Random(seed), points_max)
+            yield Bench(forks, Starts(root / "starts"), root, random.Random(seed), seed, points_max)
 
 
-def points(bench: Bench, action: Action, kinds: tuple[str, ...] = shim.WRITING, name: str | None = None) -> list[int]:
-    """Return the numbers of the calls to try: all that the action makes, or as many as may be, evenly."""
+def points(
+    bench: Bench,
+    action: Action,
+    kinds: tuple[str, ...] = shim.WRITING,
+    name: str | None = None,
+    *,
+    share: int = 1,
+) -> list[int]:
+    """Return the numbers of the calls to try: all that the action makes, or as many as may be, evenly.
+
+    ``share``: by what to divide how many may be.
+    """
     db = bench.starts.copy(action.start, bench.place)
     counting = Fault(do="EIO", at=0, kinds=kinds, name=name)
     with shim.Control(bench.folder / "control", is_on=1) as control:
@@ -69,9 +82,10 @@ def points(bench: Bench, action: Action, kinds: tuple[str, ...] = shim.WRITING, 
         assert done.code == 0, f"{action.name} fails without any fault: {done}"
         count = control.get("seen")
     assert count, f"{action.name} makes no such call"
-    if count <= bench.points_max:
+    wanted = max(2, bench.points_max // share)
+    if count <= wanted:
         return list(range(1, count + 1))
-    return sorted({1 + round(step * (count - 1) / (bench.points_max - 1)) for step in range(bench.points_max)})
+    return sorted({1 + round(step * (count - 1) / (wanted - 1)) for step in range(wanted)})
 
 
 def killed(bench: Bench, action: Action) -> Iterator[str]:
@@ -145,7 +159,7 @@ def lost(bench: Bench, action: Action) -> Iterator[str]:
 
 def refused(bench: Bench, action: Action, fault: Fault) -> Iterator[str]:
     """Let calls of the action fail at each of its points; say how it ended, and whether all was well afterwards."""
-    for point in points(bench, action, fault.kinds, fault.name):
+    for point in points(bench, action, fault.kinds, fault.name, share=REFUSED_SHARE):
         db = bench.starts.copy(action.start, bench.place)
         wanted = Fault(do=fault.do, at=point, more=fault.more, kinds=fault.kinds, name=fault.name)
         done = bench.forks.run(*action.arguments(db), environment=shim.environment(bench.place, wanted))

@@ -62,8 +62,9 @@ ROWS = (
 
 
 def run(rows: list[Row], bench: Bench) -> Iterator[tuple[Row, Counter[str], bool]]:
-    """Do each row; yield what was seen, and whether all of it was expected."""
+    """Do each row; yield what was seen, and whether all of it was expected. Each has a chance of its own."""
     for row in rows:
+        bench.chance.seed(f"{bench.seed} {row.name}")
         seen = Counter(row.how(bench))
         yield row, seen, bool(seen) and all(re.fullmatch(row.expected, each) for each in seen)
 
