@@ -82,7 +82,7 @@ def main() -> int:
     """Run the rows asked for and print the table."""
     parser = argparse.ArgumentParser(description="Do every real fault to the real program, and look what comes of it.")
     parser.add_argument("--only", default="", help="only rows whose name has these words")
-    parser.add_argument("--kills", type=int, default=240, help="how many processes to kill, about")
+    parser.add_argument("--kills", type=int, default=200, help="how many processes to kill, about")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true", dest="as_json", help="one JSON object a row on stdout")
     parser.add_argument("--part", help=argparse.SUPPRESS)

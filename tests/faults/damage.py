@@ -97,7 +97,19 @@ def _log(bench: Bench, damage: Damage) -> Iterator[str]:
         harmed = db.read_bytes()
         done = bench.forks.run("verify", "--db", db)
         untouched = db.read_bytes() == harmed
-        yield f"verify: {clear_end(done)}{'' if untouched else ', and the file was changed'}"
+        seen = clear_end(done)
+        if not done.code:
+            whole = _rows_of(bench.starts.copy("used", bench.place))
+            db.write_bytes(harmed)
+            seen = "nothing that is used was hit" if _rows_of(db) == whole else "done, though rows are others"
+        yield f"verify: {seen}{'' if untouched else ', and the file was changed'}"
+
+
+def _rows_of(db: Path) -> list[str]:
+    """Return every row of every table, and the bytes of it."""
+    with contextlib.closing(engine.connect(db, read_only=True)) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return [repr(row) for name in sorted(tables) for row in connection.execute(f"SELECT * FROM {name}")]
 
 
 def _key(bench: Bench, damage: Damage) -> Iterator[str]:
@@ -108,6 +120,11 @@ def _key(bench: Bench, damage: Damage) -> Iterator[str]:
     yield f"checkpoint: {clear_end(done)}, the log: {clear_end(log)}"
 
 
+def _put_a_folder(path: Path, _: random.Random) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 def _expose(path: Path, _: random.Random) -> None:
     path.chmod(0o644)
 
@@ -116,11 +133,11 @@ def _last(done: Done) -> str:
     return (done.err or done.out).strip().splitlines()[-1] if done.code else "good"
 
 
-WHOLE = "verify: (done|a clear error)"
-"""Damage may hit a byte that holds nothing."""
+WHOLE = "verify: (nothing that is used was hit|a clear error)"
 ROWS = (
     ("the write-ahead log is cut short", partial(_wal, damage=_cut), RECOVERED),
     ("the write-ahead log is garbled", partial(_wal, damage=_garble), RECOVERED),
+    ("the write-ahead log is missing", partial(_wal, damage=_remove), RECOVERED),
     ("the shared memory is garbage", _shm, RECOVERED),
     ("the views are cut short", partial(_views, damage=_cut), RECOVERED),
     ("the views are garbled", partial(_views, damage=_garble), RECOVERED),
@@ -131,5 +148,8 @@ ROWS = (
     ("the log is cut short", partial(_log, damage=_cut), "verify: a clear error"),
     ("the log is garbage", partial(_log, damage=_replace), "verify: a clear error"),
     ("the key is garbage", partial(_key, damage=_replace), "checkpoint: a clear error, the log: done"),
+    ("the key is cut short", partial(_key, damage=_cut), "checkpoint: a clear error, the log: done"),
+    ("the key is missing", partial(_key, damage=_remove), "checkpoint: done, the log: done"),
+    ("the key is a folder", partial(_key, damage=_put_a_folder), "checkpoint: a clear error, the log: done"),
     ("the key can be read by others", partial(_key, damage=_expose), "checkpoint: a clear error, the log: done"),
 )

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tests.cli.commandline import Done
@@ -20,13 +21,21 @@ from tests.faults.starts import Starts, leaves_of
 
 RECOVERED = "recovered"
 KILLED = -9
-REFUSED_SHARE = 3
-"""By what to divide the points of calls that fail: there are many more ways to fail than to die."""
+REFUSED_SHARE = 5
+"""By what to divide the points of calls that fail, as there are many more ways to fail than to die."""
 SHARES = (0.0, 0.3, 0.7, 1.0)
 """Of what was not synced, how much a power cut leaves."""
 OURS = (
     *("ledger.db-wal", "ledger.db-shm", "ledger.views.db-wal", "ledger.views.db-shm"),  # of the readers that look here
-    *("ledger.db", "ledger.views.db", "ledger.key", "ledger.pub", "ledger.db.signed", "ledger.db.verified"),
+    *(
+        "ledger.db",
+        "ledger.views.db",
+        "ledger.key",
+        "ledger.pub",
+        "ledger.secret",
+        "ledger.db.signed",
+        "ledger.db.verified",
+    ),
     *("ledger.views.db.rebuild", "ledger.db.writer", "copy.db", "copy.db.verified", "copy.jsonl", "first.swf"),
 )
 """What may be in a ledger's folder when all is done: no file that was begun and never finished."""
@@ -72,7 +81,7 @@ def points(
 ) -> list[int]:
     """Return the numbers of the calls to try: all that the action makes, or as many as may be, evenly.
 
-    ``share``: by what to divide how many may be.
+    ``share``: by what to divide how many may be; then each is taken by chance from its part of all.
     """
     db = bench.starts.copy(action.start, bench.place)
     counting = Fault(do="EIO", at=0, kinds=kinds, name=name)
@@ -85,6 +94,9 @@ def points(
     wanted = max(2, bench.points_max // share)
     if count <= wanted:
         return list(range(1, count + 1))
+    if share > 1:
+        edges = [round(step * count / wanted) for step in range(wanted + 1)]
+        return [bench.chance.randint(first + 1, last) for first, last in pairwise(edges)]
     return sorted({1 + round(step * (count - 1) / (wanted - 1)) for step in range(wanted)})
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from tests.faults import damage, points, servers
+from tests.faults import damage, places, points, servers
 from tests.faults.actions import ACTIONS
 from tests.faults.points import RECOVERED, Bench
 from tests.faults.shim import ALL, Fault
@@ -55,6 +55,18 @@ ROWS = (
         Row(f"{name}: {each.name}", partial(points.refused, action=each, fault=fault), CLEAR)
         for name, fault in FAILING
         for each in ACTIONS
+    ),
+    *(
+        Row(name, partial(how, action=BY_NAME["an append"]), expected)
+        for name, how, expected in (
+            ("a disk of 2 MiB gets full", places.full, f"done, some refused, then {RECOVERED}"),
+            ("a file gets as long as it may be", places.limited, f"done, some refused, then {RECOVERED}"),
+            (
+                "a folder that cannot be written",
+                places.read_only,
+                f"reads: done|an append: a clear error|then {RECOVERED}",
+            ),
+        )
     ),
     *(Row(name, how, expected) for name, how, expected in damage.ROWS),
     *(Row(name, how, expected) for name, how, expected in servers.ROWS),
