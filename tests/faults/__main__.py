@@ -71,7 +71,7 @@ def _show(rows: list[Row], told: list[dict[str, Any]]) -> None:
     table = Table("fault", "expected", "seen", "count")
     for row in told:
         table.add_row(row["fault"], row["expected"], _words(row["seen"]), str(row["count"]))
-    Console().print(table)
+    Console(markup=False).print(table)
     times, kills = sum(row["count"] for row in told), sum(row["kills"] for row in told)
     missing = {row.name for row in rows} - {row["fault"] for row in told}
     wrong = [row["fault"] for row in told if not row["ok"]] + [f"{name} (not done)" for name in missing]

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from tests.faults import damage, places, points, servers
+from tests.faults import clocks, damage, places, points, servers
 from tests.faults.actions import ACTIONS
 from tests.faults.points import RECOVERED, Bench
 from tests.faults.shim import ALL, Fault
@@ -69,7 +69,7 @@ ROWS = (
         )
     ),
     *(Row(name, how, expected) for name, how, expected in damage.ROWS),
-    *(Row(name, how, expected) for name, how, expected in servers.ROWS),
+    *(Row(name, how, expected) for name, how, expected in (*servers.ROWS, *clocks.ROWS)),
 )
 
 
