@@ -30,6 +30,8 @@ CACHE_MIB = 64
 WAL_PAGES = 8192
 """Pages of WAL (32 MiB) after which it is written back: streams are spread over the index by chance, so that writing
 back seldom writes each page of it once for many transactions."""
+ENTER_INTERVAL_S = 0.02
+"""Wait between two looks at whether another writer lets others in: a start in which it is alone takes about as long."""
 
 
 def check_place(path: Path, read_only: bool) -> None:
@@ -77,15 +79,33 @@ def _check_format(connection: Any, path: Path) -> None:
         raise Unreadable(path=path, reason=f"its format {version} is newer than this program's {FORMAT}")
 
 
-def open_writer(path: Path, name: str | None) -> Any:
-    """Open a ledger to write, made on first use. ``name``: of a new one; made up when None. Raises ``Unreadable``."""
+def open_writer(path: Path, name: str | None, *, is_alone: bool = False) -> Any:
+    """Open a ledger to write, made on first use. ``name``: of a new one; made up when None. Raises ``Unreadable``.
+
+    ``is_alone``: no other process writes to it, so that what its write-ahead log holds may be of one that was killed.
+    """
     connection = engine.connect(path, read_only=False, cache_mib=CACHE_MIB)
     try:
+        if is_alone:
+            _renew_wal(connection, path)
         _set_up(connection, path, name)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def _renew_wal(connection: Any, path: Path) -> None:
+    """Write once more what the write-ahead log holds, before anything is built on it.
+
+    After an fsync that failed, the kernel may call pages clean that never reached the disk. A process that was killed
+    then told nobody; recovery reads the pages from memory, and a later fsync passes them over.
+    """
+    connection.execute("BEGIN IMMEDIATE")  # nobody appends to it meanwhile, nor begins it anew
+    try:
+        engine.write_again(Path(f"{path.resolve()}-wal"))
+    finally:
+        connection.execute("ROLLBACK")
 
 
 def _set_up(connection: Any, path: Path, name: str | None) -> None:
@@ -179,18 +199,38 @@ def _statements(script: str) -> list[str]:
     return found
 
 
-def confine(path: Path) -> int | None:
-    """With a SQLite that has the WAL-reset bug, let one process at a time write: hold a lock beside the file."""
+def enter(path: Path) -> tuple[int, bool]:
+    """Take a place among those who write to a ledger; return its handle, and whether nobody else has one.
+
+    Who is alone keeps all others out until ``admit``; with a SQLite that has the WAL-reset bug, for good. Others wait
+    for that up to ``BUSY_TIMEOUT_S``. Raises ``Unreadable``.
+    """
+    until_s = time.monotonic() + engine.BUSY_TIMEOUT_S
+    handle = _open_lock(path, "writer")
+    try:
+        while True:
+            if _flock(handle, fcntl.LOCK_EX):
+                return handle, True
+            if engine.has_wal_reset_bug():
+                raise Unreadable(
+                    path=path,
+                    reason=f"another process writes to it, and SQLite {engine.library.sqlite_version} has the "
+                    "WAL-reset bug, with which only one may; install pysqlite3 (pip install pysqlite3)",
+                )
+            if _flock(handle, fcntl.LOCK_SH):
+                return handle, False
+            if time.monotonic() >= until_s:
+                raise Unreadable(path=path, reason="another process writes to it, and lets no other do so")
+            time.sleep(ENTER_INTERVAL_S)
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def admit(handle: int) -> None:
+    """Let others write, too, where the library allows it."""
     if not engine.has_wal_reset_bug():
-        return None
-    handle = lock(path, "writer")
-    if handle is None:
-        raise Unreadable(
-            path=path,
-            reason=f"another process writes to it, and SQLite {engine.library.sqlite_version} has the WAL-reset bug, "
-            "with which only one may; install pysqlite3 (pip install pysqlite3)",
-        )
-    return handle
+        fcntl.flock(handle, fcntl.LOCK_SH)
 
 
 def lock(path: Path, name: str) -> int | None:
@@ -200,14 +240,25 @@ def lock(path: Path, name: str) -> int | None:
     ends, however that ends. All who write to a ledger are on one machine, because WAL mode is memory that they share;
     so the lock reaches as far as the ledger does.
     """
-    where = path.resolve()
-    handle = os.open(where.with_name(f"{where.name}.{name}"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    handle = _open_lock(path, name)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(handle)
-        return None
+        if _flock(handle, fcntl.LOCK_EX):
+            return handle
     except BaseException:
         os.close(handle)
         raise
-    return handle
+    os.close(handle)
+    return None
+
+
+def _open_lock(path: Path, name: str) -> int:
+    where = path.resolve()
+    return os.open(where.with_name(f"{where.name}.{name}"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _flock(handle: int, kind: int) -> bool:
+    try:
+        fcntl.flock(handle, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

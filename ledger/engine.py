@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 BUSY_TIMEOUT_S = 10.0
 """How long to wait for another process's transaction; the longest is one bulk append of 64 MiB, a few seconds."""
+PART_SIZE = 1024 * 1024
+"""Bytes that are read and written at once where a whole file is."""
 WAL_RESET_FIXED = (3, 51, 3)
 
 
@@ -42,6 +44,11 @@ library.register_adapter(type(None), {}.get)
 Error: type[Exception] = library.Error
 OperationalError: type[Exception] = library.OperationalError
 DatabaseError: type[Exception] = library.DatabaseError
+
+
+def is_damage(error: BaseException) -> bool:
+    """Tell whether an error says that a file is damaged or no database; its subclasses say something else."""
+    return type(error) is DatabaseError
 
 
 def has_wal_reset_bug(version: tuple[int, ...] | None = None) -> bool:
@@ -77,6 +84,21 @@ def touch(path: Path) -> None:
     if not path.exists():
         with contextlib.suppress(FileExistsError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def write_again(path: Path) -> None:
+    """Write what a file holds in its place once more and sync it, so that the disk has what memory shows."""
+    try:
+        handle = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        place = 0
+        while part := os.pread(handle, PART_SIZE, place):
+            place += os.pwrite(handle, part, place)
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 class Connection(aiosqlite.Connection):

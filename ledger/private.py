@@ -91,19 +91,40 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file that takes the place of another in one step, when all is written; it is durable afterwards."""
+    with _begun(path) as (file, partial):
+        yield file
+        _sync(file)
+        partial.replace(path)
+        sync_folder(path.parent)
+
+
+@contextlib.contextmanager
 def _written(path: Path, content: bytes, mode: int) -> Iterator[Path]:
+    with _begun(path) as (file, partial):
+        file.write(content)
+        _sync(file)
+        if mode != SECRET_MODE:
+            partial.chmod(mode)
+        yield partial
+
+
+@contextlib.contextmanager
+def _begun(path: Path) -> Iterator[tuple[IO[bytes], Path]]:
+    """Begin a file under another name, which is gone afterwards, and take away what killed processes began."""
     sweep(path)
     opened, partial = _partial(path)
     with opened as file:
         try:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-            if mode != SECRET_MODE:
-                partial.chmod(mode)
-            yield partial
+            yield file, partial
         finally:
             partial.unlink(missing_ok=True)
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def _partial(path: Path) -> tuple[IO[bytes], Path]:

@@ -54,21 +54,21 @@ class SqliteStore:
             check_name(name, "name")
         async with AsyncExitStack() as stack:
             writer = None
-            lock = None if read_only else database.confine(where)
-            if lock is not None:
-                stack.callback(os.close, lock)
             try:
                 if not read_only:
+                    place, is_alone = await asyncio.to_thread(database.enter, where)
+                    stack.callback(os.close, place)
                     engine.touch(where)
-                    writer = await engine.open_async(lambda: database.open_writer(where, name))
+                    writer = await engine.open_async(lambda: database.open_writer(where, name, is_alone=is_alone))
                     stack.push_async_callback(writer.close)
+                    database.admit(place)
                     await writer.run(_scrub)  # what a killed process left
                 reader = await engine.open_async(lambda: database.open_reader(where))
                 stack.push_async_callback(reader.close)
                 glance = database.open_reader(where)
                 stack.callback(glance.close)
                 found = glance.execute("SELECT name FROM ledger").fetchone()[0]
-            except engine.Error as error:
+            except (engine.Error, OSError) as error:
                 raise Unreadable(path=where, reason=str(error)) from error
             store = cls(where, found, reader, glance)
             store._writer = writer

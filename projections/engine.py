@@ -7,7 +7,9 @@ several processes can share one views file: whoever holds the write lock applies
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+import contextlib
+import os
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,17 @@ from projections import scrub
 from projections.batches import BATCHES
 from projections.callbacks import CALLBACKS
 from projections.failures import FAILURES
-from projections.file import NO_CHECKPOINT, checkpoints, drop, make_missing, move, open_or_replace, replace
+from projections.file import (
+    NO_CHECKPOINT,
+    checkpoints,
+    drop,
+    identity,
+    lock,
+    make_missing,
+    move,
+    open_or_replace,
+    replace,
+)
 from projections.jobs import JOBS
 from projections.messages import MESSAGES
 from projections.projection import Projection
@@ -41,7 +53,15 @@ MADE_IN_PLACE_MAX = 1_000
 RETRY_S = 1.0
 """Wait after a failed application of events before the next try."""
 
+LOOK_INTERVAL_S = 1.0
+"""Longest wait between two looks at whether the views file is still there, whole, and the same."""
+MADE_ANEW = "the views are being made anew from the log"
+
 log = structlog.get_logger("projections")
+
+
+async def _nothing() -> None:
+    """Do nothing, for want of a reader."""
 
 
 class Engine:
@@ -57,6 +77,14 @@ class Engine:
         self._task: asyncio.Task[None] | None = None
         self._connection: sqlite.Connection
         self._is_open = False
+        self._identity: tuple[int, int] | None = None
+        self._damage: str | None = None
+        self.is_mending = False
+        """Whether the file was given up, and what takes its place has not everything yet."""
+        self.on_lost: Callable[[str], None] = lambda reason: None
+        """Called with the reason when the file is given up: until ``on_made_anew``, there is nothing to read."""
+        self.on_made_anew: Callable[[], Awaitable[None]] = _nothing
+        """Called when another file has all that the views held."""
         self.position = 0
         self.fault: str | None = None
         self.on_changed: Callable[[dict[str, list[str]]], None] = lambda changed: None
@@ -73,16 +101,24 @@ class Engine:
 
         ``grows``: whether somebody still appends much, so that it is worth going on.
         """
-        stale = await self._begin()
+        await self._bring_up(await self._begin(), progress, grows=grows)
+        while grows():
+            await asyncio.sleep(GROWTH_INTERVAL_S)
+            await self.catch_up(progress)
+        await self.scrub()
+
+    async def _bring_up(
+        self,
+        stale: list[Projection],
+        progress: Progress | None = None,
+        *,
+        grows: Callable[[], bool] = lambda: False,
+    ) -> None:
         if stale and (await self._ledger.store.head()).size <= MADE_IN_PLACE_MAX:
             stale = await self._connection.run(lambda db: make_missing(db, stale))
         if stale:
             await self.rebuild(stale, progress, grows=grows)
         await self.catch_up(progress)
-        while grows():
-            await asyncio.sleep(GROWTH_INTERVAL_S)
-            await self.catch_up(progress)
-        await self.scrub()
 
     async def rebuild_only(self, progress: Progress | None = None) -> int:
         """Open the views file just to rebuild it whole; return how many events were folded."""
@@ -102,11 +138,16 @@ class Engine:
 
         Views of a million runs take some ten seconds, in which reads go on and folding does not.
         """
-        return await self._connection.run(lambda db: scrub.scrub(db, self.path))
+        if not self._is_open:
+            return False
+        try:
+            return await self._connection.run(lambda db: scrub.scrub(db, self.path))
+        except sqlite.DatabaseError as error:
+            self.note(error)
+            raise
 
     async def _begin(self) -> list[Projection]:
-        self._connection = await sqlite.open_async(lambda: open_or_replace(self.path))
-        self._is_open = True
+        await self._open()
         try:
             return await self._stale()
         except sqlite.DatabaseError as error:
@@ -117,11 +158,18 @@ class Engine:
 
     async def _replace(self, error: Exception) -> None:
         """Put an empty views file in the place of a damaged one: the log has every word of it."""
-        await self._connection.close()
-        self._is_open = False
+        await self._close()
         replace(self.path, error)
+        await self._open()
+
+    async def _open(self) -> None:
         self._connection = await sqlite.open_async(lambda: open_or_replace(self.path))
-        self._is_open = True
+        self._is_open, self._file_version, self._identity = True, -1, identity(self.path)
+
+    async def _close(self) -> None:
+        if self._is_open:  # what could not be opened is closed all the same
+            self._is_open = False
+            await self._connection.close()
 
     async def _stale(self) -> list[Projection]:
         """Return the projections to rebuild; the checkpoints of another log (another ledger, a backup) are dropped."""
@@ -161,18 +209,66 @@ class Engine:
             if not future.done():
                 future.set_exception(Unavailable(reason="the server is stopping"))
         self._waiters.clear()
-        if self._is_open:  # what could not be opened is closed all the same
-            await self._connection.close()
+        await self._close()
 
     async def _run(self) -> None:
         while True:
             try:
+                await self.look()
                 if self.position >= self._ledger.size or not await self.beat():
-                    await self._ledger.wait_beyond(self.position)
-            except (LedgerError, sqlite.Error) as error:
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(LOOK_INTERVAL_S):
+                            await self._ledger.wait_beyond(self.position)
+            except (LedgerError, sqlite.Error, OSError) as error:
                 self.fault = str(error)
-                log.exception("views.failed", error=str(error), position=self.position)
-                await asyncio.sleep(RETRY_S)
+                if not self.note(error):
+                    log.exception("views.failed", error=str(error), position=self.position)
+                    await asyncio.sleep(RETRY_S)
+
+    def note(self, error: BaseException) -> bool:
+        """Take notice of an error; tell whether it is news that the file is damaged, so that ``look`` replaces it."""
+        is_news = self._damage is None and sqlite.is_damage(error)
+        if is_news:
+            self._damage = str(error)
+        return is_news
+
+    async def look(self) -> bool:
+        """Make the views anew where their file is damaged, gone or another; tell whether that was so."""
+        found = identity(self.path)
+        if self._damage is None and self._is_open and found == self._identity:
+            return False
+        self._damage = self._damage or ("another file is in its place" if found else "the file is gone")
+        since, self.is_mending, self.fault = self.position, True, MADE_ANEW
+        self.on_lost(MADE_ANEW)
+        await self._take_another(self._damage)
+        await self._bring_up(await self._stale())
+        await self.on_made_anew()
+        log.warning("views.made_anew", error=self._damage, position=self.position)
+        self._damage, self.is_mending, self.others_wrote = None, False, True
+        self._advance(self.position, {})
+        await self._tell(since)
+        return True
+
+    async def _take_another(self, reason: str) -> None:
+        """Open the file that another process put there meanwhile, or else an empty one."""
+        handle = await asyncio.to_thread(lock, self.path, wait=True)
+        try:
+            was, self._file_version = self._identity, -1
+            await self._close()
+            if identity(self.path) == was:
+                replace(self.path, reason)
+            await self._open()
+        finally:
+            if handle is not None:
+                os.close(handle)
+
+    async def _tell(self, since: int) -> None:
+        """Tell of what was applied by making the views anew."""
+        until = self.position
+        while since < until:
+            batch = await self._ledger.next_batch(since, BATCH)
+            self.on_applied(batch)
+            since = batch[-1].position
 
     async def beat(self) -> int:
         """Apply the next batch of the log, if there is one; return how many events that were."""
@@ -185,7 +281,7 @@ class Engine:
             self._advance(position, changed)
         finally:
             self.is_writing = False
-        if position == batch[-1].position:
+        if position == batch[-1].position and not self.is_mending:
             self.on_applied(batch)
         return len(batch)
 
@@ -200,7 +296,7 @@ class Engine:
 
     async def wait_for(self, position: int, timeout_s: float = 10.0) -> None:
         """Return once the views have everything up to ``position``; raise ``Unavailable`` after ``timeout_s``."""
-        if self.position >= position:
+        if self.position >= position and not self.is_mending:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiters.append((position, future))
@@ -273,6 +369,8 @@ class Engine:
 
     def _advance(self, position: int, changed: dict[str, list[str]]) -> None:
         self.position = position
+        if self.is_mending:
+            return
         self.fault = None
         self.on_changed(changed)
         waiting = []

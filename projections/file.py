@@ -57,6 +57,15 @@ def views_path(ledger_path: Path) -> Path:
     return ledger_path.with_name(f"{ledger_path.stem}.views{ledger_path.suffix or '.db'}")
 
 
+def identity(path: Path) -> tuple[int, int] | None:
+    """Return which file a path leads to; None: to none. While somebody has a file open, no other gets its identity."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
 def open_or_replace(path: Path) -> Any:
     """Open the views file to write, made on first use; a damaged one is replaced by an empty one."""
     try:
@@ -68,8 +77,11 @@ def open_or_replace(path: Path) -> Any:
         return _open(path)
 
 
-def replace(path: Path, error: Exception) -> None:
-    """Remove a damaged views file: it is disposable, and the log has every word of it."""
+def replace(path: Path, error: Exception | str) -> None:
+    """Remove a damaged views file: it is disposable, and the log has every word of it.
+
+    The database goes first: whoever still has it open then leaves the other two alone, which soon are of a new one.
+    """
     log.warning("views.replaced", path=str(path), error=str(error))
     for ending in ("", "-wal", "-shm"):
         Path(f"{path}{ending}").unlink(missing_ok=True)

@@ -8,8 +8,8 @@ What was read is kept until the views change.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -75,11 +75,12 @@ class Views:
     def __init__(self, path: Path, streams_of: StreamsOf, reads_max: int = READS_MAX) -> None:
         self._path = path
         self.line = Line(path.with_name(f"{path.name}-wal"), reads_max)
-        self._single = _open(path)
-        self._quick = _open(path)
         self._looks = 0
         self._broken_off = False
-        self._quick.set_progress_handler(self._break_off, STEPS)
+        self._connect()
+        self._lost: str | None = None
+        self.on_damaged: Callable[[BaseException], object] = lambda error: None
+        """Called with an error that says that the file is damaged."""
         self._slow: sqlite.Connection | None = None
         self._still: sqlite.Connection | None = None
         self._one_at_a_time = asyncio.Lock()
@@ -100,6 +101,11 @@ class Views:
         }
         self._past = Past(self.read, streams_of, renders)
 
+    def _connect(self) -> None:
+        self._single = _open(self._path)
+        self._quick = _open(self._path)
+        self._quick.set_progress_handler(self._break_off, STEPS)
+
     async def open(self) -> None:
         """Open the connection for long reads."""
         self._slow = await sqlite.open_async(lambda: _open(self._path))
@@ -108,9 +114,37 @@ class Views:
         """Release the file."""
         self._single.close()
         self._quick.close()
-        for connection in (self._slow, self._still):
+        slow, still, self._slow, self._still = self._slow, self._still, None, None
+        for connection in (slow, still):
             if connection is not None:
                 await connection.close()
+
+    def lose(self, reason: str) -> None:
+        """Give up the file: until ``reopen``, who asks is told to come again."""
+        self._lost = reason
+        self._rows.clear()
+        self._forget_pages()
+
+    async def reopen(self) -> None:
+        """Read the file that has taken the place of the one that was given up."""
+        async with self._one_at_a_time:
+            await self.close()
+            self._connect()
+            await self.open()
+        self._file_version, self._lost = -1, None
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Have it told where the file turns out to be damaged, or was given up."""
+        if self._lost:
+            raise Unavailable(reason=self._lost)
+        try:
+            yield
+        except sqlite.DatabaseError as error:
+            if not sqlite.is_damage(error):
+                raise
+            self.on_damaged(error)
+            raise Unavailable(reason=f"the views are damaged and will be made anew ({error})") from error
 
     def forget(self, changed: dict[str, list[str]], others_wrote: bool = False) -> None:
         """Drop what is kept of rows that this process changed, and all pages; call it after each commit.
@@ -139,7 +173,8 @@ class Views:
             self._forget_pages()
 
     def _version(self) -> int:
-        return int(self._single.execute("PRAGMA data_version").fetchone()[0])
+        with self._looking():
+            return int(self._single.execute("PRAGMA data_version").fetchone()[0])
 
     def _forget_pages(self) -> None:
         self.stamp += 1
@@ -149,14 +184,16 @@ class Views:
 
     def position(self) -> int:
         """Return how far the views are, from the file."""
-        return int(self._single.execute("SELECT ifnull(min(position), 0) FROM projections").fetchone()[0])
+        with self._looking():
+            return int(self._single.execute("SELECT ifnull(min(position), 0) FROM projections").fetchone()[0])
 
     def row(self, table: str, id: str) -> Row | None:
         """Return one resource, deleted ones too; None when the views hold none of that id."""
         self.notice()
         row = self._rows.get(id)
         if row is None:
-            found = self._single.execute(_ROW.format(table), (id,)).fetchone()
+            with self._looking():
+                found = self._single.execute(_ROW.format(table), (id,)).fetchone()
             if found is None:
                 return None
             row = Row(*found)
@@ -195,7 +232,8 @@ class Views:
             return await self._read_slowly(text, parameters)
         self._looks, self._broken_off = 0, False
         try:
-            return self._quick.execute(text, parameters).fetchall()  # type: ignore[no-any-return]
+            with self._looking():
+                return self._quick.execute(text, parameters).fetchall()  # type: ignore[no-any-return]
         except sqlite.OperationalError:
             if not self._broken_off:
                 raise
@@ -210,21 +248,23 @@ class Views:
         """Read the views as they are at one moment, however many queries that takes; one after the other may do so."""
         with self.line.place():
             async with self._one_at_a_time, self.line.turn():
-                if self._still is None:
-                    self._still = await sqlite.open_async(lambda: _open(self._path))
-                connection = self._still
-                try:
-                    await connection.run(begin)
-                    yield Moment(connection)
-                finally:
-                    await connection.run(end)
+                with self._looking():
+                    if self._still is None:
+                        self._still = await sqlite.open_async(lambda: _open(self._path))
+                    connection = self._still
+                    try:
+                        await connection.run(begin)
+                        yield Moment(connection)
+                    finally:
+                        await connection.run(end)
 
     async def _read_slowly(self, text: str, parameters: dict[str, Any]) -> list[Any]:
-        if self._slow is None:
-            raise Unavailable(reason="the views are closed")
         with self.line.place():
             async with self.line.turn():
-                return await read_patiently(self._slow, text, parameters)
+                with self._looking():
+                    if self._slow is None:
+                        raise Unavailable(reason="the views are closed")
+                    return await read_patiently(self._slow, text, parameters)
 
     def _break_off(self) -> int:
         self._looks += 1

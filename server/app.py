@@ -133,6 +133,8 @@ class App:
         await self.views.open()
         self.engine.on_changed = self._changed
         self.views.line.empty = self.engine.empty_wal
+        self.engine.on_lost, self.engine.on_made_anew = self.views.lose, self.views.reopen
+        self.views.on_damaged = self.engine.note
         if self._is_one_of_many:  # to their clients they are one server: what one answered, each of them has
             self.ledger.watch_interval_s = BESIDE_INTERVAL_S
             self.views.read_interval_s = 0.0

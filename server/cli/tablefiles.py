@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,14 +114,5 @@ def whole(target: Path) -> Iterator[IO[bytes]]:
         with target.open("wb") as file:
             yield file
         return
-    partial = target.with_name(f"{target.name}.{secrets.token_hex(4)}.partial")
-    try:
-        # A name of its own: another may be writing the same target.
-        with open(partial, "xb", opener=private.for_owner) as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(target)
-        private.sync_folder(target.parent)
-    finally:
-        partial.unlink(missing_ok=True)
+    with private.whole(target) as file:
+        yield file

@@ -26,7 +26,8 @@ def test_an_export_goes_to_a_file_in_one_step(db, tmp_path):
     target.write_text("older")
     assert good("export", "--db", db, "--out", target).raw == b""
     assert target.read_bytes() == good("export", "--db", db).raw
-    assert {path.name for path in tmp_path.iterdir()} <= {"log.jsonl", "ledger.db", "ledger.db-wal", "ledger.db-shm"}
+    beside = {path.name for path in tmp_path.iterdir()}
+    assert beside <= {"log.jsonl", "ledger.db", "ledger.db-wal", "ledger.db-shm", "ledger.db.writer"}
 
 
 def test_an_export_leaves_a_file_alone_that_is_named_like_an_unfinished_one(db, tmp_path):

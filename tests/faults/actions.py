@@ -111,6 +111,11 @@ def _format_is_new(folder: Path, _: Done, __: ForkServer) -> str | None:
     return None if found == FORMAT else f"the file is of format {found}"
 
 
+def _secret_is_the_same(folder: Path, done: Done, forks: ForkServer) -> str | None:
+    used = forks.run("callbacks", "secret", "--db", folder / "ledger.db").out
+    return None if done.out in ("", used) else "receivers were given another secret than the one in use"
+
+
 def _nothing_more(_: Path, __: Done, ___: ForkServer) -> str | None:
     return None
 
@@ -192,6 +197,12 @@ ACTIONS = (
         start="old",
         arguments=lambda db: ("token", "create", "--db", db),
         check=_format_is_new,
+    ),
+    Action(
+        name="making the secret of callbacks",
+        start="used",
+        arguments=lambda db: ("tests.faults.secretmaking", db),
+        check=_secret_is_the_same,
     ),
     Action(
         name="keeping a verdict",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import random
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from ledger import engine
 from tests.cli.commandline import Done
+from tests.faults import reads
 from tests.faults.points import RECOVERED, Bench, clear_end
 from tests.faults.starts import leaves_of
 
@@ -46,21 +48,18 @@ def _remove(path: Path, _: random.Random) -> None:
 def _views(bench: Bench, damage: Damage) -> Iterator[str]:
     """Damage the views: every read must give the same as before, and the log be untouched."""
     for _ in range(3):
-        db = bench.starts.copy("viewed", bench.place)
-        before, stats = leaves_of(db), _reads(bench, db)
+        db = bench.starts.copy("told", bench.place)
+        token, answers = asyncio.run(reads.answers(db))
+        before = leaves_of(db)
         damage(db.with_name("ledger.views.db"), bench.chance)
         first = bench.forks.run("checkpoint", "--db", db)
         rebuilt = bench.forks.run("rebuild", "--db", db)
         whole = bench.forks.run("verify", "--views", "--db", db)
-        same = _reads(bench, db) == stats and leaves_of(db) == before
+        same = asyncio.run(reads.answers(db, token))[1] == answers and leaves_of(db) == before
         if first.code or rebuilt.code or whole.code:
             yield f"{_last(first)} / {_last(rebuilt)} / {_last(whole)}"
         else:
             yield RECOVERED if same else "reads differ from before"
-
-
-def _reads(bench: Bench, db: Path) -> list[bytes]:
-    return [bench.forks.run(*each, "--db", db).raw for each in (("stats", "--json"), ("failures", "--json"))]
 
 
 def _wal(bench: Bench, damage: Damage) -> Iterator[str]:
@@ -97,7 +96,19 @@ def _log(bench: Bench, damage: Damage) -> Iterator[str]:
         harmed = db.read_bytes()
         done = bench.forks.run("verify", "--db", db)
         untouched = db.read_bytes() == harmed
-        yield f"verify: {clear_end(done)}{'' if untouched else ', and the file was changed'}"
+        seen = clear_end(done)
+        if not done.code:
+            whole = _rows_of(bench.starts.copy("used", bench.place))
+            db.write_bytes(harmed)
+            seen = "nothing that is used was hit" if _rows_of(db) == whole else "done, though rows are others"
+        yield f"verify: {seen}{'' if untouched else ', and the file was changed'}"
+
+
+def _rows_of(db: Path) -> list[str]:
+    """Return every row of every table, and the bytes of it."""
+    with contextlib.closing(engine.connect(db, read_only=True)) as connection:
+        tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+        return [repr(row) for name in sorted(tables) for row in connection.execute(f"SELECT * FROM {name}")]
 
 
 def _key(bench: Bench, damage: Damage) -> Iterator[str]:
@@ -108,6 +119,11 @@ def _key(bench: Bench, damage: Damage) -> Iterator[str]:
     yield f"checkpoint: {clear_end(done)}, the log: {clear_end(log)}"
 
 
+def _put_a_folder(path: Path, _: random.Random) -> None:
+    path.unlink()
+    path.mkdir()
+
+
 def _expose(path: Path, _: random.Random) -> None:
     path.chmod(0o644)
 
@@ -116,11 +132,11 @@ def _last(done: Done) -> str:
     return (done.err or done.out).strip().splitlines()[-1] if done.code else "good"
 
 
-WHOLE = "verify: (done|a clear error)"
-"""Damage may hit a byte that holds nothing."""
+WHOLE = "verify: (nothing that is used was hit|a clear error)"
 ROWS = (
     ("the write-ahead log is cut short", partial(_wal, damage=_cut), RECOVERED),
     ("the write-ahead log is garbled", partial(_wal, damage=_garble), RECOVERED),
+    ("the write-ahead log is missing", partial(_wal, damage=_remove), RECOVERED),
     ("the shared memory is garbage", _shm, RECOVERED),
     ("the views are cut short", partial(_views, damage=_cut), RECOVERED),
     ("the views are garbled", partial(_views, damage=_garble), RECOVERED),
@@ -131,5 +147,8 @@ ROWS = (
     ("the log is cut short", partial(_log, damage=_cut), "verify: a clear error"),
     ("the log is garbage", partial(_log, damage=_replace), "verify: a clear error"),
     ("the key is garbage", partial(_key, damage=_replace), "checkpoint: a clear error, the log: done"),
+    ("the key is cut short", partial(_key, damage=_cut), "checkpoint: a clear error, the log: done"),
+    ("the key is missing", partial(_key, damage=_remove), "checkpoint: done, the log: done"),
+    ("the key is a folder", partial(_key, damage=_put_a_folder), "checkpoint: a clear error, the log: done"),
     ("the key can be read by others", partial(_key, damage=_expose), "checkpoint: a clear error, the log: done"),
 )

@@ -7,6 +7,7 @@ by what is imported already. As a program it is that first process: it reads an 
 from __future__ import annotations
 
 import ctypes
+import importlib
 import json
 import os
 import resource
@@ -22,6 +23,8 @@ from tests.cli.commandline import Done
 from tests.faults import shim
 
 ROOT = Path(__file__).parents[2]
+PROGRAMS = ("server.cli", "tests.faults.appending", "tests.faults.secretmaking")
+"""What may be run: ``jobledger``, and programs of our own."""
 PATIENCE_S = 60
 """How long a command may take before it counts as hung, and is killed: none takes a tenth of that."""
 
@@ -44,7 +47,10 @@ class ForkServer:
         self._process.communicate()
 
     def run(
-        self, *arguments: object, environment: Mapping[str, str] | None = None, limits: Mapping[str, int] | None = None
+        self,
+        *arguments: object,
+        environment: Mapping[str, str] | None = None,
+        limits: Mapping[str, int] | None = None,
     ) -> Done:
         """Run ``jobledger`` with these arguments, or the module that the first one names (``tests.…``), to its end.
 
@@ -83,11 +89,9 @@ def _main() -> int:
 
 
 def _import_all() -> None:
-    import server.cli
-    import server.serve
-    import tests.faults.appending  # noqa: F401 - imported for those who are forked
-
-    assert server.cli.cli.commands
+    for name in (*PROGRAMS, "server.serve"):
+        importlib.import_module(name)
+    assert sys.modules["server.cli"].cli.commands
 
 
 def _obey(order: dict[str, Any]) -> int:

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tests.cli.commandline import Done
@@ -20,11 +21,21 @@ from tests.faults.starts import Starts, leaves_of
 
 RECOVERED = "recovered"
 KILLED = -9
+REFUSED_SHARE = 5
+"""By what to divide the points of calls that fail, as there are many more ways to fail than to die."""
 SHARES = (0.0, 0.3, 0.7, 1.0)
 """Of what was not synced, how much a power cut leaves."""
 OURS = (
     *("ledger.db-wal", "ledger.db-shm", "ledger.views.db-wal", "ledger.views.db-shm"),  # of the readers that look here
-    *("ledger.db", "ledger.views.db", "ledger.key", "ledger.pub", "ledger.db.signed", "ledger.db.verified"),
+    *(
+        "ledger.db",
+        "ledger.views.db",
+        "ledger.key",
+        "ledger.pub",
+        "ledger.secret",
+        "ledger.db.signed",
+        "ledger.db.verified",
+    ),
     *("ledger.views.db.rebuild", "ledger.db.writer", "copy.db", "copy.db.verified", "copy.jsonl", "first.swf"),
 )
 """What may be in a ledger's folder when all is done: no file that was begun and never finished."""
@@ -39,6 +50,7 @@ class Bench:
     folder: Path
     """Holds the ledger's folder; what is in it beside that is out of reach of all faults."""
     chance: random.Random
+    seed: int
     points_max: int
     """Write points of one action that are tried at most, spread evenly over all."""
     kills: int = 0
@@ -56,11 +68,21 @@ def bench(points_max: int, seed: int, folder: Path) -> Iterator[Bench]:
         root = Path(name)
         (root / "starts").mkdir()
         with ForkServer(root) as forks:
-            yield Bench(forks, Starts(root / "starts"), root, random.Random(seed), points_max)
+            yield Bench(forks, Starts(root / "starts"), root, random.Random(seed), seed, points_max)
 
 
-def points(bench: Bench, action: Action, kinds: tuple[str, ...] = shim.WRITING, name: str | None = None) -> list[int]:
-    """Return the numbers of the calls to try: all that the action makes, or as many as may be, evenly."""
+def points(
+    bench: Bench,
+    action: Action,
+    kinds: tuple[str, ...] = shim.WRITING,
+    name: str | None = None,
+    *,
+    share: int = 1,
+) -> list[int]:
+    """Return the numbers of the calls to try: all that the action makes, or as many as may be, evenly.
+
+    ``share``: by what to divide how many may be; then each is taken by chance from its part of all.
+    """
     db = bench.starts.copy(action.start, bench.place)
     counting = Fault(do="EIO", at=0, kinds=kinds, name=name)
     with shim.Control(bench.folder / "control", is_on=1) as control:
@@ -69,9 +91,13 @@ def points(bench: Bench, action: Action, kinds: tuple[str, ...] = shim.WRITING, 
         assert done.code == 0, f"{action.name} fails without any fault: {done}"
         count = control.get("seen")
     assert count, f"{action.name} makes no such call"
-    if count <= bench.points_max:
+    wanted = max(2, bench.points_max // share)
+    if count <= wanted:
         return list(range(1, count + 1))
-    return sorted({1 + round(step * (count - 1) / (bench.points_max - 1)) for step in range(bench.points_max)})
+    if share > 1:
+        edges = [round(step * count / wanted) for step in range(wanted + 1)]
+        return [bench.chance.randint(first + 1, last) for first, last in pairwise(edges)]
+    return sorted({1 + round(step * (count - 1) / (wanted - 1)) for step in range(wanted)})
 
 
 def killed(bench: Bench, action: Action) -> Iterator[str]:
@@ -117,9 +143,35 @@ def ended(bench: Bench, action: Action) -> Iterator[str]:
         yield f"lost: {problem}" if problem else recovered(bench, action, done)
 
 
+def lost(bench: Bench, action: Action) -> Iterator[str]:
+    """Let an fsync lose what was written and kill the action there; do the same again, then cut the power.
+
+    Memory shows the lost pages until then: what the second process is told to be on the disk must not stand on them.
+    """
+    again = action.arguments if action.again is None else action.again
+    for number, point in enumerate(points(bench, action, ("fsync",))):
+        db = bench.starts.copy(action.start, bench.place)
+        disk, journal = Disk(bench.place), bench.folder / "journal"
+        journal.unlink(missing_ok=True)
+        asked = shim.environment(bench.place, Fault(do="lose", at=point, kinds=("fsync",)), journal=journal)
+        first = bench.forks.run(*action.arguments(db), environment=asked)
+        bench.kills += 1
+        second = bench.forks.run(*(again(db) or ()), environment=shim.environment(bench.place, journal=journal))
+        disk.play(read_journal(journal))
+        shutil.rmtree(bench.place)
+        bench.place.mkdir()
+        disk.after_a_cut(bench.place, bench.chance, SHARES[number % len(SHARES)])
+        if (first.code, second.code) != (KILLED, 0):
+            yield f"exit {first.code} and {second.code}, not killed and done"
+        elif problem := action.check(bench.place, second, bench.forks):
+            yield told(point, f"lost: {problem}")
+        else:
+            yield told(point, recovered(bench, action, first))
+
+
 def refused(bench: Bench, action: Action, fault: Fault) -> Iterator[str]:
     """Let calls of the action fail at each of its points; say how it ended, and whether all was well afterwards."""
-    for point in points(bench, action, fault.kinds, fault.name):
+    for point in points(bench, action, fault.kinds, fault.name, share=REFUSED_SHARE):
         db = bench.starts.copy(action.start, bench.place)
         wanted = Fault(do=fault.do, at=point, more=fault.more, kinds=fault.kinds, name=fault.name)
         done = bench.forks.run(*action.arguments(db), environment=shim.environment(bench.place, wanted))

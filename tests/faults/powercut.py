@@ -105,6 +105,8 @@ class Disk:
                 self._files[change.inode].pending.append((change.offset, None))
             elif change.kind == "f":
                 self._sync(change)
+            elif change.kind == "x":
+                self._lose(change.inode)
             else:
                 self._rename(change)
 
@@ -114,6 +116,11 @@ class Disk:
             self._pending_names.clear()
         elif change.inode in self._files:
             self._files[change.inode].sync()
+
+    def _lose(self, inode: int) -> None:
+        """Let the kernel call pages clean that are not on the disk: no later fsync writes them."""
+        if inode in self._files:  # it is no folder
+            self._files[inode].pending.clear()
 
     def _rename(self, change: Change) -> None:
         if change.kind == "c":

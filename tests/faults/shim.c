@@ -7,7 +7,8 @@
  *                   change what is on the disk), open, read
  *   FAULTS_NAME     shell pattern for the file's name
  *   FAULTS_DO       kill (before the call), after (it), torn (half of the write, then kill), short (half of it),
- *                   lie (fsync fails, and what was written since the last good one is gone), or an errno's name
+ *                   lie (fsync fails, and what was written since the last good one is gone), lose (fsync fails, and
+ *                   what was written is in memory alone, for good; then kill), or an errno's name
  *   FAULTS_JOURNAL  file that gets a record of each change, for power cuts (see powercut.py)
  *   FAULTS_CONTROL  file of `struct control`, shared with whoever tests: switches faults and moves the clock
  *
@@ -34,7 +35,7 @@
 #define FILES_MAX 65536 /* descriptors that are followed; no process here has more */
 #define PATH_SIZE 4096
 
-enum { PASS = 0, KILL = -1, AFTER = -2, TORN = -3, SHORT = -4, LIE = -5 }; /* or an errno, which is positive */
+enum { PASS = 0, KILL = -1, AFTER = -2, TORN = -3, SHORT = -4, LIE = -5, LOSE = -6 }; /* or an errno, which is positive */
 
 struct control {
     int64_t is_on;    /* whether faults happen, and calls are numbered */
@@ -91,7 +92,7 @@ static void find(void) {
 
 static int named(const char *name) {
     static const struct { const char *name; int value; } known[] = {
-        {"kill", KILL}, {"after", AFTER}, {"torn", TORN}, {"short", SHORT}, {"lie", LIE}, {"EIO", EIO},
+        {"kill", KILL}, {"after", AFTER}, {"torn", TORN}, {"short", SHORT}, {"lie", LIE}, {"lose", LOSE}, {"EIO", EIO},
         {"ENOSPC", ENOSPC}, {"EROFS", EROFS}, {"EMFILE", EMFILE}, {"EACCES", EACCES}, {"EDQUOT", EDQUOT},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
@@ -356,6 +357,10 @@ static int sync_it(int fd, int (*real)(int)) {
         verdict = EIO;
     }
     REFUSE(verdict);
+    if (verdict == LOSE) {
+        note('x', inode_of(fd), path, NULL, 0, 0, NULL);
+        kill(getpid(), SIGKILL);
+    }
     int done = real(fd), kept = errno;
     if (!done) {
         if (is_lying) settle(fd, 0);

@@ -15,6 +15,8 @@ from tests.ledger.oldfile import write_format_1
 
 SECRET = "the word that an erasure takes out"
 """In the data of what is erased, and nowhere else."""
+WORD = "searched-for"
+"""In a message."""
 ERASED = job_of(0xE, 1)
 IMPORTED = 4500
 """Jobs in the log to import: more than one transaction takes."""
@@ -37,7 +39,9 @@ class Starts:
             await scramble(ledger, seed=7, rounds=4)
             await ledger.execute(create(ERASED, "running", metadata={"secret": SECRET}), ME)
             shutil.copytree(used, self._root / "crashed", ignore=shutil.ignore_patterns("*-shm"))
+        await self._tell(self._copied("used", "told"))
         await self._fold(self._copied("used", "viewed"))
+        await self._fold(self._root / "told" / "ledger.db")
         async with Ledger.open(self._copied("used", "signed")) as ledger:
             await ledger.checkpoint()
             await ledger.execute(create(job_of(0xE, 2)), ME)
@@ -46,6 +50,19 @@ class Starts:
         _write_swf(self._root / "empty" / "first.swf")
         for path in list(self._root.iterdir()):
             self.leaves[path.name] = leaves_of(self.copy(path.name, self._root / "looked at"))
+
+    async def _tell(self, db: Path) -> None:
+        """Add some of everything that reads show: steps, messages, a failure, a batch, a callback that is owed."""
+        async with Ledger.open(db) as ledger:
+            async with ledger.run(agent_id="agent-1", callback_url="https://example.com/") as run:
+                await run.step(model="model-1", prompt_tokens=12, completion_tokens=3)
+                await run.message({"message_type": "assistant_message", "content": WORD})
+            with contextlib.suppress(ValueError):
+                async with ledger.run(agent_id="agent-2") as failing:
+                    await failing.step(status="failed")
+                    raise ValueError("a failure of its own")
+            batch = job_of(0xBA, 1)
+            await ledger.append(batch, "batch.created", {"user_id": "user-1", "runs": [run.id, failing.id]})
 
     async def _fold(self, db: Path) -> None:
         async with Ledger.open(db) as ledger:

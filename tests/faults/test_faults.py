@@ -12,18 +12,19 @@ from tests.faults import damage, points, shim
 from tests.faults.actions import ACTIONS
 from tests.faults.powercut import Disk, read_journal
 from tests.faults.shim import ALL, Fault
-from tests.faults.table import FAILING, ROWS, Row, run
+from tests.faults.table import BY_NAME, FAILING, ROWS, Row, run
 from tests.scratch import scratch
 
 pytestmark = pytest.mark.skipif(shim.MISSING is not None, reason=shim.MISSING or "")
 
 SEED = 31
 POINTS = 2
-BY_NAME = {action.name: action for action in ACTIONS}
 SHARE = (
     *(f"kill -9 in {name}" for name in ("an append after a crash", "the first checkpoint", "an erasure")),
     *(f"power cut in {name}" for name in ("an append after a crash", "the first checkpoint")),
     *(f"power cut after {name}" for name in ("an append", "a backup")),
+    "kill -9 in an export",
+    "an fsync that loses what was written, a kill, a new start, a power cut: an append after a crash",
     "a disk that is full from one call on: an erasure",
     "an fsync that fails and loses what was written: an append",
 )

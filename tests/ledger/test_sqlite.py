@@ -1,13 +1,14 @@
 """The SQLite file: durable, readable as a copy, refused when it is none of ours, confined where the library is bad."""
 
 import contextlib
+import os
 import shutil
 from hashlib import sha256
 from typing import Any, cast
 
 import pytest
 
-from ledger import Ledger, engine
+from ledger import Ledger, database, engine
 from ledger.database import APPLICATION_ID, FORMAT
 from ledger.decider import Change
 from ledger.errors import InDoubt, StoreFailed, Unreadable
@@ -187,6 +188,19 @@ def test_the_library_in_use_is_free_of_the_bug_where_a_good_one_can_be_had():
 @pytest.fixture
 def bad_library(monkeypatch):
     monkeypatch.setattr(engine, "has_wal_reset_bug", lambda version=None: True)
+
+
+async def test_who_writes_alone_lets_others_in_once_it_has_looked_after_what_a_killed_one_left(path, monkeypatch):
+    monkeypatch.setattr(engine, "BUSY_TIMEOUT_S", 0.0)
+    handle, is_alone = database.enter(path)
+    assert is_alone
+    with pytest.raises(Unreadable, match="another process writes to it, and lets no other do so"):
+        database.enter(path)
+    database.admit(handle)
+    other, is_alone = database.enter(path)
+    assert not is_alone
+    os.close(handle)
+    os.close(other)
 
 
 @pytest.mark.usefixtures("bad_library")
