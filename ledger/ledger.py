@@ -154,7 +154,8 @@ class Ledger:
         ``streams``: those it will look up, where known; many callers' are then looked up at once.
 
         Raises ``InvalidTransition`` (recorded once as ``….refused``), ``NotFound``, ``AlreadyExists``,
-        ``VersionMismatch``, ``IdempotencyConflict``, ``InvalidInput``, or ``Unavailable``: nothing was recorded.
+        ``VersionMismatch``, ``IdempotencyConflict``, ``InvalidInput``, or ``Unavailable``: nothing was
+        recorded, unless it is ``InDoubt``.
         """
         receipt = await self._submit(commands.work(plan, context, skip_refused=skip_refused), context, streams)
         if receipt.prior is not None:
