@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from functools import cached_property
 from typing import Any
 
@@ -119,12 +120,20 @@ class App:
         return msgspec.json.encode(document(ROUTER.routes))
 
     async def open(self, progress: Progress | None = None) -> None:
-        """Open the ledger, bring the views up to it, and start following it."""
-        await self.ledger.__aenter__()
+        """Open the ledger, bring the views up to it, and follow it; where that is cut short, release all of it."""
+        async with AsyncExitStack() as opened:
+            await self.ledger.__aenter__()
+            opened.push_async_callback(self.ledger.close)
+            opened.push_async_callback(self.engine.close)
+            await self._open(progress, opened)
+            opened.pop_all()
+
+    async def _open(self, progress: Progress | None, opened: AsyncExitStack) -> None:
         self.ledger.listen(self.access.apply)
         self.access.apply(await self.ledger.store.scan(0, 1_000_000, ACCESS_TYPES))
         await self.engine.open(progress)
         self.views = Views(self.engine.path, self.ledger.store.streams, self.config.reads_max)
+        opened.push_async_callback(self.views.close)
         await self.views.open()
         self.engine.on_changed = self._changed
         self.views.line.empty = self.engine.empty_wal

@@ -47,7 +47,8 @@ async def serve(
         loop.add_reader(place.parent, _orphaned, loop, place.parent, stop)
     connections.allow_files()
     app = App(config)
-    await app.open(progress)
+    if not await _open(app, progress, stop):
+        return
     fatal: list[BaseException] = []
 
     def give_up(error: BaseException) -> None:
@@ -77,6 +78,22 @@ async def serve(
         await app.close()
     if fatal:
         raise fatal[0]
+
+
+async def _open(app: App, progress: Progress | None, stop: asyncio.Event) -> bool:
+    """Open the app; False where a stop was asked for meanwhile: nobody waits for views that take minutes to fold."""
+    opening = asyncio.create_task(app.open(progress), name="opening")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not opening.done():
+        log.info("server.stopping")
+        opening.cancel()
+        await asyncio.wait((opening,))
+    if opening.cancelled():
+        return False
+    await opening
+    return True
 
 
 def url(host: str, port: int) -> str:

@@ -98,6 +98,8 @@ class Parent:
         self._stop_timeout_s = stop_timeout_s + KILL_AFTER_S
         self._selector = selectors.DefaultSelector()
         self._lifeline = os.pipe()
+        self._signalled = -1
+        """A descriptor that has the number of each signal that came."""
         self._can_begin = False
         """Whether the first worker was ready once, so that the others may start, too."""
         self._has_begun = False
@@ -124,8 +126,7 @@ class Parent:
         for key, _ in self._selector.select(self._wait_s()):
             if isinstance(key.data, _Worker):
                 self._hear(key.data)
-            else:
-                self._take_signals(key.fd)
+        self._take_signals()  # also where none was there yet: who is told to stop along with a worker, stops with it
         for worker in self._workers:
             if worker.pid:
                 self._reap(worker)
@@ -150,6 +151,7 @@ class Parent:
         os.set_blocking(writing, False)
         before = {number: signal.signal(number, _noted) for number in (*_STOPS, signal.SIGCHLD)}
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        self._signalled = reading
         self._selector.register(reading, selectors.EVENT_READ)
         try:
             yield
@@ -160,9 +162,10 @@ class Parent:
             os.close(writing)
             os.close(reading)
 
-    def _take_signals(self, fd: int) -> None:
-        if set(os.read(fd, 4096)) & set(_STOPS):
-            self._stop()
+    def _take_signals(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # there are none
+            if set(os.read(self._signalled, 4096)) & set(_STOPS):
+                self._stop()
 
     def _stop(self) -> None:
         self._kill_at_s = self._kill_at_s or time.monotonic() + self._stop_timeout_s
