@@ -68,6 +68,8 @@ NOTICE_INTERVAL_S = 0.005
 """How old this process's knowledge of others' appends may be when a request is let in: revoking works at once."""
 BESIDE_INTERVAL_S = 0.02
 """How often one of several workers looks for what the others appended: streams and callbacks wait no longer."""
+ACCESS_MAX = 1_000_000
+"""Events of tokens that are read at the start, about 300 bytes each."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 log = structlog.get_logger("server")
@@ -129,8 +131,7 @@ class App:
             opened.pop_all()
 
     async def _open(self, progress: Progress | None, opened: AsyncExitStack) -> None:
-        self.ledger.listen(self.access.apply)
-        self.access.apply(await self.ledger.store.scan(0, 1_000_000, ACCESS_TYPES))
+        await self._learn_access()
         await self.engine.open(progress)
         self.views = Views(self.engine.path, self.ledger.store.streams, self.config.reads_max)
         opened.push_async_callback(self.views.close)
@@ -150,6 +151,15 @@ class App:
         self.checkpoints = Checkpoints(self.ledger)
         if self.config.callbacks:
             self.dispatcher = await open_dispatcher(self.config, self.ledger, self.engine, self.views, self.metrics)
+
+    async def _learn_access(self) -> None:
+        """Fold who may do what, in order: what others append meanwhile comes after what is read, not before it."""
+        read, size = 0, -1
+        while size != self.ledger.size:
+            size = self.ledger.size
+            self.access.apply(await self.ledger.store.scan(read, ACCESS_MAX, ACCESS_TYPES))
+            read = size
+        self.ledger.listen(self.access.apply)
 
     def _changed(self, changed: dict[str, list[str]]) -> None:
         others_wrote = self.engine.others_wrote
