@@ -21,9 +21,9 @@ import structlog
 from ledger import engine as sqlite
 from ledger.errors import invalid
 
-RETRY_S: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
+RETRY_S: Final = (0.0, 1.0, 2.0, 5.0)
 """Waits before a worker is started again, by how often it ended or could not be started, in a row: what has served for
-``STEADY_S`` begins a new one."""
+``STEADY_S`` begins a new one. No longer, as its share of the connections waits for it."""
 STEADY_S: Final = 10.0
 KILL_AFTER_S: Final = 10.0
 """Wait for a worker beyond the time that it has for a clean stop."""
