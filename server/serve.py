@@ -26,6 +26,9 @@ from server.workers import Place
 GC_THRESHOLD = 20_000
 """New containers between two collections of the youngest: one request makes about thirty that end with it."""
 
+CUT_S = 1.0
+"""Wait for requests that are cut off, twice at most; the time that they had for an answer was over by then."""
+
 Show = Callable[[], AbstractContextManager[Progress | None]]
 
 log = structlog.get_logger("server")
@@ -56,7 +59,7 @@ async def serve(
         stop.set()
 
     app.on_fatal = give_up
-    runner = web.ServerRunner(AppServer(app), shutdown_timeout=config.stop_timeout_s)
+    runner = web.ServerRunner(AppServer(app), shutdown_timeout=CUT_S)
     await runner.setup()
     try:
         sites = await _listen(runner, config, place)
