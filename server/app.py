@@ -255,14 +255,14 @@ class App:
         request = exchange.request
         values: list[str] = []
         try:
-            if self._loop_time() - self._noticed_at >= self.notice_interval_s:
-                await self._notice()
             if not exchange.target_is_ascii:
                 raise BadRequest(reason="The path or query holds bytes that are no ASCII; escape them with %.")
             route, values = ROUTER.find(request.method, exchange.path)
             exchange.pattern = route.pattern
             if values:
                 exchange.resource = values[0]
+            if route.scope is not None and self._loop_time() - self._noticed_at >= self.notice_interval_s:
+                await self._notice()
             if (exchange.connection.is_over or self._under_way > self.config.requests_max) and not route.always:
                 self._check_room(exchange)
             if route.scope is not None:
