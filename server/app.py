@@ -186,9 +186,14 @@ class App:
         self._own(self.checkpoints.run(), "checkpoints")
 
     async def _look_after_streams(self) -> None:
-        while True:
-            await asyncio.sleep(self.config.ping_interval_s)
+        async def once() -> float:
             self.hub.beat()
+            return self.config.ping_interval_s
+
+        wait_s = self.config.ping_interval_s
+        while True:
+            await asyncio.sleep(wait_s)
+            wait_s = await beats.beat("streams", once)
 
     def _own(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
