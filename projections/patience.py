@@ -56,8 +56,7 @@ def begin(db: Any) -> None:
 
 def end(db: Any) -> None:
     """End a moment."""
-    if db.in_transaction:
-        db.execute("ROLLBACK")
+    sqlite.roll_back(db)
 
 
 class _OutOfTime(Exception):

@@ -8,7 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import msgspec
@@ -35,7 +35,9 @@ from server.config import Config
 from server.connections import Connections
 from server.exchange import Exchange
 from server.expiry import Expiry
+from server.fellows import Fellows
 from server.hub import Hub
+from server.metrics import of_process
 from server.openapi.document import document
 from server.routes import (
     agents,
@@ -100,6 +102,9 @@ class App:
         ProcessCollector(namespace="jobledger", registry=self.metrics)  # memory, CPU, open descriptors
         self.connections = Connections(config, self.metrics)
         self.bodies = Bodies(config.bodies_size_max, config.command_size_max)
+        self.fellows: Fellows | None = None
+        if config.shared is not None:
+            self.fellows = Fellows(config.shared, config.worker, partial(of_process, self))
         self.on_fatal: Callable[[BaseException], None] = lambda error: None
         """Called when a task that the server needs has died."""
         self._tasks: list[asyncio.Task[None]] = []
@@ -174,6 +179,8 @@ class App:
         """Start what runs by the clock."""
         self._own(self._look_after_streams(), "streams")
         self._own(self.connections.run(), "connections")
+        if self.fellows is not None:
+            self._own(self.fellows.run(), "metrics")
         self._own(self._lead(), "beats")
         if self.dispatcher is not None:
             self._own(self.dispatcher.run(), "callbacks")

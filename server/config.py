@@ -20,6 +20,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     port: int = 8283
     workers: int = 1
     """Processes that serve. Each holds some 60 MiB, and has limits and what it keeps in memory of its own."""
+    worker: int = 1
+    """Which of the workers this process is, from 1."""
+    shared: Path | None = None
+    """A folder for what the workers tell each other; there is one when there are several."""
     command_size_max: int = MIB
     """One command's body; the longest single message in the real data has 25 KiB."""
     bulk_size_max: int = 64 * MIB

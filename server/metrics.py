@@ -6,14 +6,14 @@ Counters of what happened are in ``App.metrics``; they begin anew with the proce
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client import generate_latest
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
 
 from ledger import engine as sqlite
 from server.beats import BROKEN
+from server.fellows import Snapshot
 from server.routes.health import VERSION, wal_size
 
 if TYPE_CHECKING:
@@ -28,19 +28,8 @@ SELECT (SELECT count(*) FROM callbacks WHERE status = 'owed'),
 """How many callbacks are owed, how many are due, and since when: a few milliseconds with 10,000 of them."""
 
 
-class Snapshot(Collector):
-    """What was measured, in the form that ``prometheus_client`` writes."""
-
-    def __init__(self, metrics: Iterable[Metric]) -> None:
-        self._metrics = tuple(metrics)
-
-    def collect(self) -> Iterable[Metric]:
-        """Return what was measured."""
-        return self._metrics
-
-
-async def measure(app: App) -> Snapshot:
-    """Return how the ledger, its views and what it owes are now."""
+async def of_ledger(app: App) -> bytes:
+    """Return how the ledger and what it owes are now: the same whichever worker tells."""
     now_us = app.ledger.clock()
     (owed, due, oldest_us, oldest_position) = (await app.views.read(OWED, {"now": now_us}))[0]
     waits_us = [0] if oldest_us is None else [now_us - oldest_us]
@@ -52,6 +41,16 @@ async def measure(app: App) -> Snapshot:
         _gauge("callbacks_due", "Callbacks to be sent now.", due),
         _gauge("callbacks_oldest_due_seconds", "For how long a callback has been due, at most.", max(waits_us) / 1e6),
         _gauge("ledger_size", "Events in the log, which is its last position.", app.ledger.size),
+        _gauge("wal_bytes", "Size of the log's write-ahead file.", wal_size(app)),
+    ]
+    about = {"version": VERSION, "sqlite": sqlite.library.sqlite_version}
+    versions = InfoMetricFamily("jobledger", "Versions of Job Ledger and of its SQLite.", about)
+    return generate_latest(Snapshot([versions, *gauges]))
+
+
+def of_process(app: App) -> bytes:
+    """Return how this process is now, and what it has counted."""
+    gauges = [
         _gauge("views_lag_events", "Events by which the views are behind the log.", _lag(app)),
         _gauge("writers_waiting", "Writes that wait for a transaction.", app.ledger.waiting),
         _gauge("streams_open", "Server-sent event streams that are open.", app.hub.subscribers),
@@ -60,11 +59,8 @@ async def measure(app: App) -> Snapshot:
         _gauge("bodies_bytes", "Bytes of the bodies that requests under way hold.", app.bodies.size),
         _gauge("long_reads", "Long reads of the views that are under way or wait.", app.views.line.length),
         _gauge("tasks", "Tasks of the event loop.", len(asyncio.all_tasks())),
-        _gauge("wal_bytes", "Size of the log's write-ahead file.", wal_size(app)),
     ]
-    about = {"version": VERSION, "sqlite": sqlite.library.sqlite_version}
-    versions = InfoMetricFamily("jobledger", "Versions of Job Ledger and of its SQLite.", about)
-    return Snapshot([versions, *gauges, *BROKEN.collect()])
+    return generate_latest(Snapshot([*gauges, *BROKEN.collect()])) + generate_latest(app.metrics)
 
 
 def _gauge(name: str, about: str, value: float) -> GaugeMetricFamily:

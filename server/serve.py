@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import shutil
 import signal
+import tempfile
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -144,13 +148,20 @@ def run(config: Config, say: Callable[[str], None], show: Show = nullcontext) ->
     shares = sockets.bind(config.host, config.port, config.workers)
     address = url(*shares[0][0].getsockname()[:2])
 
+    shared = Path(tempfile.mkdtemp(prefix="jobledger-workers-"))
+
     def work(place: Place) -> None:
         structlog.contextvars.bind_contextvars(worker=place.number)
+        mine = msgspec.structs.replace(config, worker=place.number, shared=shared)
         with show() if place.is_first else nullcontext() as progress:
-            _run(serve(config, say, progress, place))
+            _run(serve(mine, say, progress, place))
 
     parent = workers.Parent(shares, work, lambda: say(f"Listening on {address}"), config.stop_timeout_s)
-    return parent.run()
+    try:
+        return parent.run()
+    finally:
+        if not parent.is_alive:  # this is the parent, which ends, or a worker that has lost it
+            shutil.rmtree(shared, ignore_errors=True)
 
 
 def _run(serving: Coroutine[Any, Any, None]) -> None:

@@ -106,6 +106,12 @@ class Parent:
         self._kill_at_s = 0.0
         """When workers that are still there are killed; 0 until the stop."""
         self._code = 0
+        self._pid = os.getpid()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether this process is a worker whose parent is there."""
+        return os.getppid() == self._pid
 
     def run(self) -> int:
         """Start the workers and look after them until SIGTERM or SIGINT; return the exit code.

@@ -1,8 +1,14 @@
-"""Every test of the log that asks for `ledger` is run on each engine."""
+"""Every test of the log that asks for `ledger` is run on each engine; the files of tests are in memory."""
+
+import os
 
 import pytest
 
 from tests.ledger.engines import ENGINES, opener
+from tests.scratch import MEMORY
+
+if MEMORY is not None:  # each commit waits for its disk otherwise, and a busy disk makes minutes of seconds
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", MEMORY)
 
 pytest.register_assert_rewrite("tests.clients.calls")  # whose checks are the asserts of its tests
 

@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import aiohttp
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from ledger import ids
 from tests.cli.commandline import in_a_process
@@ -119,6 +120,24 @@ async def test_a_stream_of_one_worker_has_what_another_one_records(db):
             async for line in stream.content:
                 if line.startswith(b"data:") and id.encode() in line:
                     break
+
+
+async def test_whichever_worker_is_scraped_tells_of_all(db):
+    async with (
+        serve(db, "--workers", "2") as server,
+        one_each(server, server.token) as (first, second),
+        first.get("/v1/events", headers={"Accept": "text/event-stream"}),
+        asyncio.timeout(PATIENCE_S),
+    ):
+        streams = {}
+        while sum(streams.values()) != 1:  # a worker says how it is each second
+            async with second.get("/metrics") as response:
+                told = {each.name: each for each in text_string_to_metric_families(await response.text())}
+            streams = {sample.labels["worker"]: sample.value for sample in told["jobledger_streams_open"].samples}
+        assert sorted(streams) == ["1", "2"]
+        assert [sample.labels for sample in told["jobledger_ledger_size"].samples] == [{}]
+        assert len(told["jobledger_process_open_fds"].samples) == 2
+        assert told["jobledger_connections_cut"].type == "counter"
 
 
 async def test_a_worker_that_is_killed_is_replaced_and_nothing_answered_is_lost(db):

@@ -25,7 +25,7 @@ from tests.faults import damage, points, servers, shim
 from tests.faults.actions import ACTIONS
 from tests.faults.points import RECOVERED, Bench, bench
 from tests.faults.shim import ALL, Fault
-from tests.server.serving import scratch
+from tests.scratch import scratch
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from tests.faults.actions import ACTIONS
 from tests.faults.powercut import Disk, read_journal
 from tests.faults.shim import ALL, Fault
 from tests.faults.table import FAILING, ROWS, Row, run
-from tests.server.serving import scratch
+from tests.scratch import scratch
 
 pytestmark = pytest.mark.skipif(shim.MISSING is not None, reason=shim.MISSING or "")
 

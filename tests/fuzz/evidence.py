@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -18,6 +16,7 @@ from server.callbacks import secret
 from server.cli import evidence
 from tests.fuzz.attack import Target
 from tests.fuzz.values import SECRETS, text_of, texts
+from tests.scratch import scratch
 
 NAME = "ledger.example/one"
 SIGNER = checkpoint.Signer(NAME, bytes(32))
@@ -56,11 +55,11 @@ def beside(suffix: str, read: Callable[[Path], Any]) -> Callable[[bytes], None]:
     """Return what reads a file beside a ledger that holds the input."""
 
     def feed(raw: bytes) -> None:
-        with tempfile.TemporaryDirectory(dir="/dev/shm" if os.access("/dev/shm", os.W_OK) else None) as folder:  # noqa: S108
-            path = Path(folder) / suffix
+        with scratch() as folder:
+            path = folder / suffix
             path.touch(0o600)
             path.write_bytes(raw)
-            read(Path(folder) / "ledger.db")
+            read(folder / "ledger.db")
 
     return feed
 

@@ -21,7 +21,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from ledger.soundness import verify_file
 from tests.fuzz.model import ENDS, STATUSES, Model, Refused, State, Token, text
-from tests.server.serving import HOME, MIDNIGHT_US, Answer, Clock, User, logging_to, scratch, serving
+from tests.scratch import scratch
+from tests.server.serving import HOME, MIDNIGHT_US, Answer, Clock, User, logging_to, serving
 
 SCOPES = {
     "ann": (1, ("read", "write"), None),

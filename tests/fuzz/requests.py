@@ -16,7 +16,8 @@ from server.app import ROUTER
 from tests.fuzz.attack import Target
 from tests.fuzz.mutations import ID
 from tests.fuzz.values import asks
-from tests.server.serving import Service, User, logging_to, scratch, serving
+from tests.scratch import scratch
+from tests.server.serving import Service, User, logging_to, serving
 
 HEADERS = (
     *(

@@ -80,6 +80,22 @@ async def test_what_makes_sure_that_nothing_is_left_of_a_commit_changes_no_forma
         assert await ledger.store._writer.run(format_of) == FORMAT + 1
 
 
+async def test_a_look_at_the_tree_that_ends_badly_leaves_no_reader_in_the_past(ledger):
+    """Found by ``scripts/simulate --seed 128``: a repeated request was answered 404, of a run that was there."""
+    reader, sqlite = ledger.store._reader._conn, engine.library
+
+    def no_commit(action, what, *_):
+        denied = action == sqlite.SQLITE_TRANSACTION and what == "COMMIT"
+        return sqlite.SQLITE_DENY if denied else sqlite.SQLITE_OK
+
+    with contextlib.suppress(StoreFailed):
+        await ledger.store._reader.run(lambda _: reader.set_authorizer(no_commit))
+        await ledger.store.prove(lambda tree: tree.size)
+    await ledger.store._reader.run(lambda _: reader.set_authorizer(None))
+    created = await ledger.execute(create(job(1)))
+    assert (await ledger.read(created.state.id))[-1].position == created.position
+
+
 async def test_a_ledger_opened_again_goes_on_where_it_ended(path):
     async with Ledger.open(path, clock=Clock(), name="ours") as ledger:
         await ledger.execute(create(job(), "running"), ME)

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -20,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.planted.bugs import BUGS, Bug
+from tests.scratch import scratch
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("ledger", "projections", "server", "tests", "scripts", "pyproject.toml", "README.md")
@@ -43,15 +43,14 @@ class Seen(NamedTuple):
 @contextmanager
 def copy() -> Iterator[Path]:
     """A copy of the project, in memory where the system has such a place."""
-    memory = Path("/dev/shm")  # noqa: S108 - the folder in it is our own
-    with tempfile.TemporaryDirectory(prefix="planted-", dir=memory if os.access(memory, os.W_OK) else None) as name:
+    with scratch("planted-") as root:
         for each in COPIED:
-            source, target = ROOT / each, Path(name) / each
+            source, target = ROOT / each, root / each
             if source.is_dir():
                 shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, target)
-        yield Path(name)
+        yield root
 
 
 def plant(root: Path, bug: Bug) -> None:

@@ -11,7 +11,8 @@ import structlog
 import projections.engine
 import server.app
 import server.expiry
-from tests.server.serving import Clock, logging_to, scratch, serving
+from tests.scratch import scratch
+from tests.server.serving import Clock, logging_to, serving
 
 SECRET = re.compile(rb"jl_[A-Za-z0-9_-]{16}|whs[ek][a-z]*_[A-Za-z0-9+/]{16}|Bearer ")
 

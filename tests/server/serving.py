@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -189,14 +187,6 @@ async def until(is_so: Callable[[], Any]) -> None:
     """Let others run until something is so."""
     while not is_so():  # noqa: ASYNC110 - what is waited for has no event to wait on
         await asyncio.sleep(0)
-
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """Make a folder for ledger files, in memory where the system has such a place: these tests are not about disks."""
-    memory = "/dev/shm"  # noqa: S108 - the folder in it is our own
-    with tempfile.TemporaryDirectory(dir=memory if os.access(memory, os.W_OK) else None) as name:
-        yield Path(name)
 
 
 @asynccontextmanager

@@ -9,6 +9,7 @@ from hypothesis import event as note
 from hypothesis import strategies as st
 
 from ledger.times import to_text
+from tests.scratch import scratch
 from tests.server.histories import (
     AGENTS,
     CONVERSATIONS,
@@ -24,7 +25,7 @@ from tests.server.histories import (
     typed_id,
 )  # fmt: skip
 from tests.server.oracle import ACTIVE, Caller, Log, expected, kind_of, shown
-from tests.server.serving import Clock, scratch, serving
+from tests.server.serving import Clock, serving
 
 JOB_STATUSES = ["created", "pending", "running", "completed", "failed", "cancelled", "expired"]
 RUN_STATUSES = ["created", "running", "completed", "failed", "cancelled"]

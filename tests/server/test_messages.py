@@ -10,8 +10,9 @@ import pytest
 
 from ledger import ids
 from tests.ledger.test_messages import GOOD
+from tests.scratch import scratch
 from tests.server.said import follow, message_id, step_id, text, walk
-from tests.server.serving import Clock, scratch, serving
+from tests.server.serving import Clock, serving
 from tests.server.test_errors import check_shape
 
 MIB = 2**20

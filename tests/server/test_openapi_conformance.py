@@ -29,7 +29,8 @@ from schemathesis.specs.openapi.checks import (
 
 from server.app import ROUTER
 from server.openapi.document import document
-from tests.server.serving import logging_to, scratch, serving
+from tests.scratch import scratch
+from tests.server.serving import logging_to, serving
 
 POSITIVE_EXAMPLES, NEGATIVE_EXAMPLES = 10, 6
 """Cases for each route: with these the whole file takes about 12 s of one core."""

@@ -7,8 +7,9 @@ import pytest
 
 from ledger import ids
 from ledger.times import from_text, to_text
+from tests.scratch import scratch
 from tests.server.said import follow, step_id, walk
-from tests.server.serving import MIDNIGHT_US, Clock, scratch, serving
+from tests.server.serving import MIDNIGHT_US, Clock, serving
 from tests.server.test_errors import check_shape
 
 FULL = {

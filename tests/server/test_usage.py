@@ -5,8 +5,9 @@ import random
 
 import pytest
 
+from tests.scratch import scratch
 from tests.server.said import step_id, text
-from tests.server.serving import Clock, scratch, serving
+from tests.server.serving import Clock, serving
 from tests.server.test_errors import check_shape
 
 COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens", "cached_input_tokens", "cache_write_tokens",

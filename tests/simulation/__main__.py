@@ -14,7 +14,7 @@ from multiprocessing import get_context
 
 import structlog
 
-from tests.server.serving import scratch
+from tests.scratch import scratch
 from tests.simulation.world import Outcome, World
 
 CHUNK = 8

@@ -147,7 +147,7 @@ class Loop(asyncio.BaseEventLoop):
     async def pass_time(self, seconds: float) -> None:
         """Let virtual time pass."""
         over = self.create_future()
-        timer = self.call_later(seconds, over.set_result, None)
+        timer = self.call_later(seconds, lambda: over.done() or over.set_result(None))
         try:
             await over
         finally:

@@ -332,8 +332,11 @@ class Bulk(Operation):
         return self.effects[0] if self.effects else None
 
     def answered(self, model: Model, attempt: Attempt) -> None:
-        if attempt.status == 422 and attempt.json["error"]["details"]["type"] == "erased":
+        wrong = attempt.json["error"]["details"]["type"] if attempt.status == 422 else None
+        if wrong == "erased":
             must(model.resources[self.id].now.is_erased, f"erased by nobody: {self!r}")
+        elif wrong == "already_exists":  # whoever was first after this one had been told to try later
+            must(self.id in model.resources and not self.effects, f"exists nowhere, or by this: {self!r}")
         else:
             super().answered(model, attempt)
 

@@ -15,8 +15,9 @@ from server.callbacks.addresses import Rules
 from server.callbacks.opening import open_dispatcher
 from server.callbacks.schedule import Schedule
 from server.callbacks.secret import VARIABLE
+from tests.scratch import scratch
 from tests.server.callbacks.signed import secret
-from tests.server.serving import scratch, serving
+from tests.server.serving import serving
 
 PUBLIC = "93.184.216.34"
 """What a name may stand for when somebody looks first; nothing is ever sent there."""
