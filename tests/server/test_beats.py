@@ -52,9 +52,13 @@ async def test_a_mistake_of_ours_is_told_and_counted_and_does_not_end_the_server
     assert await beat("expiry", once) == BROKEN_RETRY_S
 
 
-@pytest.mark.parametrize("name", ["hub", "connections"])
+BEATS = {"hub": "streams", "connections": "connections", "fellows": "metrics"}
+"""What beats beside the ledger, and what its beat is called."""
+
+
+@pytest.mark.parametrize("name", BEATS)
 async def test_a_mistake_in_looking_after_clients_does_not_end_the_server_either(ledger_file, monkeypatch, name):
-    async with serving(ledger_file, ping_interval_s=0.01) as service:
+    async with serving(ledger_file, ping_interval_s=0.01, shared=ledger_file.parent) as service:
         user, told, ended = await service.user(), [], []
         monkeypatch.setattr(beats.log, "exception", lambda event, **facts: told.append(facts["beat"]), raising=False)
         service.app.on_fatal = ended.append
@@ -65,7 +69,7 @@ async def test_a_mistake_in_looking_after_clients_does_not_end_the_server_either
         monkeypatch.setattr(getattr(service.app, name), "beat", mistaken)
         service.app.start_beats()
         await until(lambda: told or ended)
-        assert (told, ended) == ([{"hub": "streams"}.get(name, name)], [])
+        assert (told, ended) == ([BEATS[name]], [])
         assert (await user.get("/v1/jobs")).status == 200
 
 
