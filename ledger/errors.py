@@ -16,7 +16,8 @@
     │   ├── QueueFull           the write queue is at its limit
     │   ├── StoreClosed         the ledger is closing or closed
     │   ├── StoreFailed         the disk or the database refused; nothing was recorded
-    │   └── InDoubt             the disk failed in a commit; the log will tell whether that was recorded
+    │   ├── InDoubt             the disk failed in a commit; the log will tell whether that was recorded
+    │   └── NotShown            it was recorded, and the views do not have it yet
     ├── Unreadable              a file is not a ledger that this program can read
     └── Damaged                 what the file holds contradicts itself
 
@@ -132,6 +133,10 @@ class StoreFailed(Unavailable):
 
 class InDoubt(Unavailable):
     """The disk failed in the commit ({reason}); it may be recorded or not: look, or repeat it with the same key."""
+
+
+class NotShown(Unavailable):
+    """It is recorded, up to position {position}, but {reason}: read it later, and repeat it with the same key only."""
 
 
 class Unreadable(LedgerError):

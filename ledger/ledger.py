@@ -7,6 +7,7 @@ import os
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from itertools import islice
 from types import TracebackType
 from typing import Any
@@ -39,6 +40,8 @@ SCRUB_TIMEOUT_S = 30.0
 SCRUB_INTERVAL_S = 0.1
 WATCH_INTERVAL_S = 0.1
 """How often to look for other processes' appends: followers see them within 250 ms."""
+WATCH_RETRY_S = 1.0
+"""Wait after a look that failed, each of which is logged: a file that cannot be read seldom can be in a moment."""
 
 log = structlog.get_logger("ledger")
 Listener = Callable[[list[Recorded]], None]
@@ -154,7 +157,8 @@ class Ledger:
         ``streams``: those it will look up, where known; many callers' are then looked up at once.
 
         Raises ``InvalidTransition`` (recorded once as ``….refused``), ``NotFound``, ``AlreadyExists``,
-        ``VersionMismatch``, ``IdempotencyConflict``, ``InvalidInput``, or ``Unavailable``: nothing was recorded.
+        ``VersionMismatch``, ``IdempotencyConflict``, ``InvalidInput``, or ``Unavailable``: nothing was
+        recorded, unless it is ``InDoubt``.
         """
         receipt = await self._submit(commands.work(plan, context, skip_refused=skip_refused), context, streams)
         if receipt.prior is not None:
@@ -368,19 +372,20 @@ class Ledger:
         self._grown = asyncio.Event()
 
     async def _watch_others(self) -> None:
+        surely, wait_s = False, self.watch_interval_s
         while True:
-            try:
-                async with asyncio.timeout(self.watch_interval_s):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s):
                     await self._nudge.wait()
-            except TimeoutError:
-                surely = False
-            else:
-                self._nudge.clear()
-                surely = True
+            surely = surely or self._nudge.is_set()
+            self._nudge.clear()
             try:
                 await self.refresh(surely=surely)
             except StoreFailed as error:  # a passing fault of the file: the next look tells
                 log.warning("ledger.look_failed", error=str(error))
+                wait_s = WATCH_RETRY_S
+            else:
+                surely, wait_s = False, self.watch_interval_s
 
 
 def _fact(type: str, data: dict[str, Any]) -> Fact:

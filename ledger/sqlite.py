@@ -119,7 +119,8 @@ class SqliteStore:
         """
         try:
             connection.execute("BEGIN IMMEDIATE")
-            connection.execute(f"PRAGMA user_version = {database.FORMAT}")  # a row that stays the same is not written
+            # A row that stays the same is not written; this is. Another process may have raised it since it was opened.
+            connection.execute(f"PRAGMA user_version = {database.format_of(connection)}")
             connection.execute("COMMIT")
         except engine.Error as error:
             engine.roll_back(connection)

@@ -53,7 +53,8 @@ class Writer:
 
         ``streams`` and ``keys``: what it will look up, so that a whole batch is looked up at once.
 
-        Raises what the work raised; ``QueueFull``, ``StoreClosed`` or ``StoreFailed`` when nothing was recorded.
+        Raises what the work raised; ``QueueFull``, ``StoreClosed`` or ``StoreFailed`` when nothing was recorded;
+        ``InDoubt`` where a failing disk does not let that be told.
         """
         if self._closing or self._task.done():
             raise StoreClosed

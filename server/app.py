@@ -7,6 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from functools import cached_property, partial
 from typing import Any
 
@@ -69,6 +70,8 @@ NOTICE_INTERVAL_S = 0.005
 """How old this process's knowledge of others' appends may be when a request is let in: revoking works at once."""
 BESIDE_INTERVAL_S = 0.02
 """How often one of several workers looks for what the others appended: streams and callbacks wait no longer."""
+ACCESS_MAX = 1_000_000
+"""Events of tokens that are read at the start, about 300 bytes each."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 log = structlog.get_logger("server")
@@ -124,12 +127,19 @@ class App:
         return msgspec.json.encode(document(ROUTER.routes))
 
     async def open(self, progress: Progress | None = None) -> None:
-        """Open the ledger, bring the views up to it, and start following it."""
-        await self.ledger.__aenter__()
-        self.ledger.listen(self.access.apply)
-        self.access.apply(await self.ledger.store.scan(0, 1_000_000, ACCESS_TYPES))
+        """Open the ledger, bring the views up to it, and follow it; where that is cut short, release all of it."""
+        async with AsyncExitStack() as opened:
+            await self.ledger.__aenter__()
+            opened.push_async_callback(self.ledger.close)
+            opened.push_async_callback(self.engine.close)
+            await self._open(progress, opened)
+            opened.pop_all()
+
+    async def _open(self, progress: Progress | None, opened: AsyncExitStack) -> None:
+        await self._learn_access()
         await self.engine.open(progress)
         self.views = Views(self.engine.path, self.ledger.store.streams, self.config.reads_max)
+        opened.push_async_callback(self.views.close)
         await self.views.open()
         self.engine.on_changed = self._changed
         self.views.line.empty = self.engine.empty_wal
@@ -148,6 +158,15 @@ class App:
         self.checkpoints = Checkpoints(self.ledger)
         if self.config.callbacks:
             self.dispatcher = await open_dispatcher(self.config, self.ledger, self.engine, self.views, self.metrics)
+
+    async def _learn_access(self) -> None:
+        """Fold who may do what, in order: what others append meanwhile comes after what is read, not before it."""
+        read, size = 0, -1
+        while size != self.ledger.size:
+            size = self.ledger.size
+            self.access.apply(await self.ledger.store.scan(read, ACCESS_MAX, ACCESS_TYPES))
+            read = size
+        self.ledger.listen(self.access.apply)
 
     def _changed(self, changed: dict[str, list[str]]) -> None:
         others_wrote = self.engine.others_wrote
@@ -176,9 +195,14 @@ class App:
         self._own(self.checkpoints.run(), "checkpoints")
 
     async def _look_after_streams(self) -> None:
-        while True:
-            await asyncio.sleep(self.config.ping_interval_s)
+        async def once() -> float:
             self.hub.beat()
+            return self.config.ping_interval_s
+
+        wait_s = self.config.ping_interval_s
+        while True:
+            await asyncio.sleep(wait_s)
+            wait_s = await beats.beat("streams", once)
 
     def _own(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)
@@ -245,14 +269,14 @@ class App:
         request = exchange.request
         values: list[str] = []
         try:
-            if self._loop_time() - self._noticed_at >= self.notice_interval_s:
-                await self._notice()
             if not exchange.target_is_ascii:
                 raise BadRequest(reason="The path or query holds bytes that are no ASCII; escape them with %.")
             route, values = ROUTER.find(request.method, exchange.path)
             exchange.pattern = route.pattern
             if values:
                 exchange.resource = values[0]
+            if route.scope is not None and self._loop_time() - self._noticed_at >= self.notice_interval_s:
+                await self._notice()
             if (exchange.connection.is_over or self._under_way > self.config.requests_max) and not route.always:
                 self._check_room(exchange)
             if route.scope is not None:

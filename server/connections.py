@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from prometheus_client import CollectorRegistry, Counter
 
+from server import beats
 from server.config import Config
 
 if TYPE_CHECKING:
@@ -91,8 +92,12 @@ class Connections:
 
     async def run(self) -> None:
         """Beat for ever."""
+
+        async def once() -> float:
+            return self.beat()
+
         while True:
-            wait_s = self.beat()
+            wait_s = await beats.beat("connections", once)
             await asyncio.sleep(wait_s)
 
     def beat(self) -> float:

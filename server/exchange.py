@@ -15,7 +15,7 @@ from aiohttp.web_protocol import RequestPayloadError
 
 from ledger import jsontext
 from ledger.commands import Context, Receipt
-from ledger.errors import BadRequest, NotFound, invalid
+from ledger.errors import BadRequest, NotFound, NotShown, Unavailable, invalid
 from ledger.state import State
 from ledger.times import check_range, from_text
 from server.audit import OK, rows_of
@@ -264,6 +264,13 @@ class Exchange:
             raise invalid("header Ledger-Position", f"'{header[:40]}' is not a position", "an integer from 0")
         await self.app.engine.wait_for(int(header), self.app.config.wait_timeout_s)
 
+    async def wait_for_own(self, position: int) -> None:
+        """Wait until the views have what this request recorded. Raises ``NotShown``: it stands all the same."""
+        try:
+            await self.app.engine.wait_for(position, self.app.config.wait_timeout_s)
+        except Unavailable as error:
+            raise NotShown(position=position, reason=error.facts["reason"]) from error
+
     def resource_answer(self, wire: bytes, version: int) -> web.Response:
         """Return a resource with its ETag, or 304 when the client has it."""
         etag = f'"{version}"'
@@ -275,7 +282,7 @@ class Exchange:
         self, receipt: Receipt, wire: bytes, *, status: int = 200, location: str = ""
     ) -> web.Response:
         """Return what a command led to, once this node's views have it."""
-        await self.app.engine.wait_for(receipt.position, self.app.config.wait_timeout_s)
+        await self.wait_for_own(receipt.position)
         headers = {"Content-Type": JSON, "Ledger-Position": str(receipt.position)}
         if receipt.state is not None:
             headers["ETag"] = f'"{receipt.state.etag}"'

@@ -43,12 +43,14 @@ class Expiry:
         outcomes = await asyncio.gather(
             *(self._ledger.execute_plan(single(command), context) for command in commands), return_exceptions=True
         )
+        has_failed = False
         for command, outcome in zip(commands, outcomes, strict=True):
             if isinstance(outcome, LedgerError):
+                has_failed = True
                 log.warning("expiry.failed", id=command.id, error=str(outcome))
             elif isinstance(outcome, BaseException):
                 raise outcome
-        return 0.0 if len(due) == BATCH else INTERVAL_S
+        return 0.0 if len(due) == BATCH and not has_failed else INTERVAL_S
 
     async def run(self) -> None:
         """Beat for ever."""

@@ -17,6 +17,8 @@ from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from server import beats
+
 INTERVAL_S: Final = 1.0
 """How often a worker says how it is: a scrape comes each 15 s, and the text takes a millisecond."""
 _ENDING: Final = ".prom"
@@ -56,8 +58,12 @@ class Fellows:
 
     async def run(self) -> None:
         """Beat for ever."""
+
+        async def once() -> float:
+            return self.beat()
+
         while True:
-            wait_s = self.beat()
+            wait_s = await beats.beat("metrics", once)
             await asyncio.sleep(wait_s)
 
     def told(self) -> bytes:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import MutableMapping
-from typing import Any, TextIO
+from collections.abc import Iterator, MutableMapping, Sequence
+from typing import Any, Final, TextIO
 
 import msgspec
 import structlog
 
 from ledger.times import to_text
 from server import faults
+
+PIECE_SIZE_MAX: Final = 4096
+"""Bytes that a pipe takes as one piece, whoever else writes to it: ``PIPE_BUF`` of Linux."""
 
 _encode = msgspec.json.Encoder(enc_hook=repr).encode
 
@@ -68,9 +71,21 @@ class AccessLogger(structlog.BoundLoggerBase):
 
     def _flush(self) -> None:
         lines = self._context["lines"]
-        text = b"\n".join(lines)
+        texts = list(_pieces(lines))
         lines.clear()  # before they are written: should that fail, the next ones still go
-        self._logger.msg(text)
+        for text in texts:
+            self._logger.msg(text)
+
+
+def _pieces(lines: Sequence[bytes]) -> Iterator[bytes]:
+    """Yield lines joined to as much as goes into a pipe in one piece: other workers write their lines to the same."""
+    begin = size = 0
+    for end, line in enumerate(lines):
+        size += len(line) + 1
+        if size > PIECE_SIZE_MAX and end > begin:
+            yield b"\n".join(lines[begin:end])
+            begin, size = end, len(line) + 1
+    yield b"\n".join(lines[begin:])
 
 
 def _render(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> bytes:

@@ -17,9 +17,8 @@ PAUSE_EVERY = 500
 
 async def record(exchange: Exchange, run_id: str, notes: Sequence[Note[Any]]) -> Receipt:
     """Append what happened within a run, all or none; return once the views have it."""
-    app = exchange.app
-    receipt = await app.ledger.record(run_id, notes, exchange.context())
-    await app.engine.wait_for(receipt.position, app.config.wait_timeout_s)
+    receipt = await exchange.app.ledger.record(run_id, notes, exchange.context())
+    await exchange.wait_for_own(receipt.position)
     return receipt
 
 

@@ -134,12 +134,21 @@ def _headers(error: errors.LedgerError, status: int) -> dict[str, str]:
     if status == 401:
         return {"WWW-Authenticate": 'Bearer realm="jobledger"'}
     if status == 503:
-        return {"Retry-After": str(error.facts.get("retry_after_s", RETRY_AFTER_S))}
+        return _later(error)
     if isinstance(error, MethodNotAllowed):
         return {"Allow": error.allowed}
     if isinstance(error, SlowBody | PayloadTooLarge):
         return {"Connection": "close"}
     return {"Ledger-Position": str(error.facts["position"])} if "position" in error.facts else {}
+
+
+def _later(error: errors.LedgerError) -> dict[str, str]:
+    headers = {"Retry-After": str(error.facts.get("retry_after_s", RETRY_AFTER_S))}
+    if isinstance(error, errors.NotShown):
+        headers["Ledger-Position"] = str(error.facts["position"])
+    if isinstance(error, errors.NotShown | errors.InDoubt):
+        headers["x-should-retry"] = "false"  # clients that do so by themselves send no key, and would record it twice
+    return headers
 
 
 def _transition(error: errors.InvalidTransition) -> dict[str, Any]:

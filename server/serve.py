@@ -30,6 +30,9 @@ from server.workers import Place
 GC_THRESHOLD = 20_000
 """New containers between two collections of the youngest: one request makes about thirty that end with it."""
 
+CUT_S = 1.0
+"""Wait for requests that are cut off, twice at most; the time that they had for an answer was over by then."""
+
 Show = Callable[[], AbstractContextManager[Progress | None]]
 
 log = structlog.get_logger("server")
@@ -51,7 +54,8 @@ async def serve(
         loop.add_reader(place.parent, _orphaned, loop, place.parent, stop)
     connections.allow_files()
     app = App(config)
-    await app.open(progress)
+    if not await _open(app, progress, stop):
+        return
     fatal: list[BaseException] = []
 
     def give_up(error: BaseException) -> None:
@@ -59,7 +63,7 @@ async def serve(
         stop.set()
 
     app.on_fatal = give_up
-    runner = web.ServerRunner(AppServer(app), shutdown_timeout=config.stop_timeout_s)
+    runner = web.ServerRunner(AppServer(app), shutdown_timeout=CUT_S)
     await runner.setup()
     try:
         sites = await _listen(runner, config, place)
@@ -81,6 +85,22 @@ async def serve(
         await app.close()
     if fatal:
         raise fatal[0]
+
+
+async def _open(app: App, progress: Progress | None, stop: asyncio.Event) -> bool:
+    """Open the app; False where a stop was asked for meanwhile: nobody waits for views that take minutes to fold."""
+    opening = asyncio.create_task(app.open(progress), name="opening")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    await asyncio.wait((opening, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not opening.done():
+        log.info("server.stopping")
+        opening.cancel()
+        await asyncio.wait((opening,))
+    if opening.cancelled():
+        return False
+    await opening
+    return True
 
 
 def url(host: str, port: int) -> str:

@@ -21,12 +21,15 @@ import structlog
 from ledger import engine as sqlite
 from ledger.errors import invalid
 
-RETRY_S: Final = (0.0, 1.0, 2.0, 5.0, 10.0, 30.0)
-"""Waits before a worker is started again, by how many ended in a row before they had served for ``STEADY_S``."""
+RETRY_S: Final = (0.0, 1.0, 2.0, 5.0)
+"""Waits before a worker is started again, by how often it ended or could not be started, in a row: what has served for
+``STEADY_S`` begins a new one. No longer, as its share of the connections waits for it."""
 STEADY_S: Final = 10.0
 KILL_AFTER_S: Final = 10.0
 """Wait for a worker beyond the time that it has for a clean stop."""
 _STOPS: Final = (signal.SIGTERM, signal.SIGINT)
+_CLEAN: Final = (0, *(-number for number in _STOPS))
+"""How a worker ends that is told to stop; by the signal itself where it was only about to listen to that."""
 
 log = structlog.get_logger("workers")
 
@@ -95,6 +98,10 @@ class Parent:
         self._stop_timeout_s = stop_timeout_s + KILL_AFTER_S
         self._selector = selectors.DefaultSelector()
         self._lifeline = os.pipe()
+        self._signalled = -1
+        """A descriptor that has the number of each signal that came."""
+        self._can_begin = False
+        """Whether the first worker was ready once, so that the others may start, too."""
         self._has_begun = False
         self._kill_at_s = 0.0
         """When workers that are still there are killed; 0 until the stop."""
@@ -125,8 +132,7 @@ class Parent:
         for key, _ in self._selector.select(self._wait_s()):
             if isinstance(key.data, _Worker):
                 self._hear(key.data)
-            else:
-                self._take_signals(key.fd)
+        self._take_signals()  # also where none was there yet: who is told to stop along with a worker, stops with it
         for worker in self._workers:
             if worker.pid:
                 self._reap(worker)
@@ -134,9 +140,8 @@ class Parent:
         if self._kill_at_s:
             self._kill_late(now_s)
             return False
-        may_start = self._has_begun or self._workers[0].is_ready
         waiting = [worker for worker in self._workers if not worker.pid and worker.start_at_s <= now_s]
-        return may_start and any(self._start(worker) for worker in waiting)
+        return self._can_begin and any(self._start(worker) for worker in waiting)
 
     def _wait_s(self) -> float | None:
         if self._kill_at_s:
@@ -152,6 +157,7 @@ class Parent:
         os.set_blocking(writing, False)
         before = {number: signal.signal(number, _noted) for number in (*_STOPS, signal.SIGCHLD)}
         signal.set_wakeup_fd(writing, warn_on_full_buffer=False)
+        self._signalled = reading
         self._selector.register(reading, selectors.EVENT_READ)
         try:
             yield
@@ -162,13 +168,16 @@ class Parent:
             os.close(writing)
             os.close(reading)
 
-    def _take_signals(self, fd: int) -> None:
-        if set(os.read(fd, 4096)) & set(_STOPS):
-            self._stop()
+    def _take_signals(self) -> None:
+        with contextlib.suppress(BlockingIOError):  # there are none
+            if set(os.read(self._signalled, 4096)) & set(_STOPS):
+                self._stop()
 
     def _stop(self) -> None:
         self._kill_at_s = self._kill_at_s or time.monotonic() + self._stop_timeout_s
         for worker in self._workers:
+            for each in worker.sockets:  # who connects while workers answer the last requests is refused, and not hung
+                each.close()
             if worker.pid:
                 os.kill(worker.pid, signal.SIGTERM)
 
@@ -183,20 +192,28 @@ class Parent:
         self._kill_at_s = now_s + KILL_AFTER_S
 
     def _start(self, worker: _Worker) -> bool:
-        """Fork a worker; True in it, when its work has ended."""
-        told_read, told_write = os.pipe()
-        held = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)  # one that comes now is for the handlers of the worker
-        pid = os.fork()
+        """Fork a worker; True in it, when its work has ended. One that the system has no room for is tried again."""
+        try:
+            pid, told, held = _fork()
+        except OSError as error:
+            if not self._can_begin:
+                raise
+            log.error("worker.not_started", worker=worker.number, error=str(error))  # noqa: TRY400 - no mistake of ours
+            self._put_off(worker)
+            return False
         if not pid:
-            os.close(told_read)
-            self._become(worker, told_write, held)
+            self._become(worker, told, held)
             return True
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
-        os.close(told_write)
-        self._selector.register(told_read, selectors.EVENT_READ, worker)
-        worker.pid, worker.told, worker.is_ready = pid, told_read, False
+        self._selector.register(told, selectors.EVENT_READ, worker)
+        worker.pid, worker.told, worker.is_ready = pid, told, False
         worker.began_s, worker.start_at_s = time.monotonic(), 0.0
         return False
+
+    def _put_off(self, worker: _Worker) -> None:
+        """Start a worker again later, the later the more often it failed."""
+        worker.failures += 1
+        worker.start_at_s = time.monotonic() + RETRY_S[min(worker.failures, len(RETRY_S)) - 1]
 
     def _become(self, worker: _Worker, told: int, held: Collection[int]) -> None:
         """Be a worker, in its process: let go of what is the parent's, and work."""
@@ -216,7 +233,7 @@ class Parent:
 
     def _hear(self, worker: _Worker) -> None:
         if os.read(worker.told, 16):
-            worker.is_ready = True
+            worker.is_ready = self._can_begin = True
             log.info("worker.ready", worker=worker.number, pid=worker.pid)
             if not self._has_begun and all(each.is_ready for each in self._workers):
                 self._has_begun = True
@@ -234,16 +251,34 @@ class Parent:
         os.close(worker.told)
         was_ready, worker.pid, worker.told, worker.is_ready = worker.is_ready, 0, -1, False
         if self._kill_at_s:
-            self._code = self._code or max(code, 0)
+            if code not in _CLEAN:
+                self._code = self._code or max(code, 1)
             return
         log.error("worker.died", worker=worker.number, pid=pid, code=code)
         if not self._has_begun and not was_ready:
             self._code = code if code > 0 else 1
             self._stop()
             return
-        now_s = time.monotonic()
-        worker.failures = 0 if now_s - worker.began_s >= STEADY_S else worker.failures + 1
-        worker.start_at_s = now_s + RETRY_S[min(max(worker.failures - 1, 0), len(RETRY_S) - 1)]
+        if time.monotonic() - worker.began_s >= STEADY_S:
+            worker.failures = 0
+        self._put_off(worker)
+
+
+def _fork() -> tuple[int, int, Collection[int]]:
+    """Fork; return the process id (0 in the child), this side's end of a pipe from child to parent, and the signals
+    that were blocked before: SIGTERM and SIGINT are, so that one that comes now meets the handlers of whom it is for.
+    """
+    told_read, told_write = os.pipe()
+    held = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPS)
+    try:
+        pid = os.fork()
+    except BaseException:
+        signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        os.close(told_read)
+        os.close(told_write)
+        raise
+    os.close(told_write if pid else told_read)
+    return pid, told_read if pid else told_write, held
 
 
 def _noted(_number: int, _frame: FrameType | None) -> None:

@@ -88,7 +88,7 @@ async def _cancel(exchange: Exchange, owner: str, field: str) -> web.Response:
         asked = asked if receipt.prior is None else sorted(cancelled)
         if not asked:
             raise NothingToCancel(id=owner)
-    await exchange.app.engine.wait_for(receipt.position, exchange.app.config.wait_timeout_s)
+    await exchange.wait_for_own(receipt.position)
     answer: dict[str, Outcome] = {run: "cancelled" if run in cancelled else "failed" for run in asked}
     return json_answer(answer, headers={"Ledger-Position": str(receipt.position)})
 

@@ -59,7 +59,7 @@ async def _erase(exchange: Exchange, resource: Resource, id: str) -> web.Respons
     receipt = await exchange.app.ledger.execute_plan(single(command), context, streams=(id,))
     event = receipt.events[-1]
     said = fact(event)
-    await exchange.app.engine.wait_for(receipt.position, exchange.app.config.wait_timeout_s)
+    await exchange.wait_for_own(receipt.position)
     erasure = Erasure(
         id=id,
         position=event.position,

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from ledger import engine as sqlite
 from ledger import keys, verdicts
-from ledger.errors import Unreadable
+from ledger.errors import StoreFailed, Unreadable
 from ledger.ledger import wall_clock_us
 from ledger.scalars import Time
 from ledger.times import to_text
@@ -102,10 +102,14 @@ async def health(exchange: Exchange) -> web.Response:
 
 
 async def ready(exchange: Exchange) -> web.Response:
-    """Say whether the server can answer: the log takes writes and the views follow it."""
+    """Say whether the server can answer: the log can be read, the views follow it, and no limit is reached."""
     app = exchange.app
-    lag = app.ledger.size - app.engine.position
     problems = [app.engine.fault] if app.engine.fault else []
+    try:
+        await app.ledger.refresh()
+    except StoreFailed as error:
+        problems.append(str(error))
+    lag = app.ledger.size - app.engine.position
     if lag > LAG_MAX:
         problems.append(f"the views are {lag} events behind the log")
     problems += app.full()

@@ -92,7 +92,7 @@ async def append(exchange: Exchange) -> web.Response:
         raise invalid("body", "holds no event", "NDJSON: one CloudEvent a line")
     tally: Tally = await exchange.app.ledger.submit(append_all(entries, exchange.sees))
     exchange.resource = positions(tally.position - tally.appended + 1, tally.position)
-    await exchange.app.engine.wait_for(tally.position, exchange.app.config.wait_timeout_s)
+    await exchange.wait_for_own(tally.position)
     return json_answer(tally, headers={"Ledger-Position": str(tally.position)})
 
 

@@ -136,7 +136,7 @@ async def answer_command(
     exchange.resource = state.id  # with a key that is sent again, that of the first time
     wire = resource.render(state)
     if state.kind == "batch":
-        await exchange.app.engine.wait_for(receipt.position, exchange.app.config.wait_timeout_s)
+        await exchange.wait_for_own(receipt.position)
         at = None if state.deleted_us is not None else AsOf(position=receipt.position)
         wire = (await with_progress(exchange.app.views, [wire], at))[0]
     location = f"{resource.path}/{state.id}" if is_new else ""

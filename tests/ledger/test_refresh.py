@@ -45,6 +45,41 @@ async def test_whoever_asks_while_another_still_reads_has_what_was_appended_too(
     await first
 
 
+async def test_a_file_that_cannot_be_read_is_looked_at_now_and_then_and_what_was_asked_for_is_not_forgotten(
+    two, monkeypatch
+):
+    # given a ledger that looks all the time, and is told that there is more in a file that fails
+    here, there = two
+    monkeypatch.setattr("ledger.ledger.WATCH_RETRY_S", 0.0)
+    turn, looks, fails = asyncio.Event(), [], True
+    refresh = here.refresh
+
+    async def look(*, surely=False):
+        looks.append(surely)
+        turn.set()
+        if fails:
+            raise StoreFailed(reason="disk gone")
+        await refresh(surely=surely)
+
+    here.refresh = look
+    await grow(there)
+    here._nudge.set()
+    for _ in range(3):
+        await turn.wait()
+        turn.clear()
+    # when the file is back, then it looks as surely as it was asked to
+    fails = False
+    await here.wait_beyond(0)
+    assert looks[:4] == [True] * 4
+    # and while it fails, it waits between two looks for longer than usual
+    monkeypatch.setattr("ledger.ledger.WATCH_RETRY_S", 3600.0)
+    fails, here.watch_interval_s = True, 0.0
+    here._nudge.set()
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert len(looks) == 5
+
+
 async def test_what_could_not_be_read_once_is_read_by_the_next_who_asks(two):
     here, there = two
     scan = here.store.scan

@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from ledger import Ledger, database, engine
-from ledger.database import APPLICATION_ID, FORMAT
+from ledger.database import APPLICATION_ID, FORMAT, format_of
 from ledger.decider import Change
 from ledger.errors import InDoubt, StoreFailed, Unreadable
 from ledger.sqlite import SqliteStore
@@ -69,6 +69,16 @@ async def test_after_a_commit_that_failed_the_answer_says_what_is_known_and_the_
         assert (await ledger.execute(Change(id=job(), status="pending"), ME)).position == 2
     async with Ledger.open(path) as ledger:
         assert (await ledger.execute(Change(id=job(), status="running"), ME)).position == 3
+
+
+async def test_what_makes_sure_that_nothing_is_left_of_a_commit_changes_no_format_that_a_later_program_wrote(path):
+    async with Ledger.open(path) as ledger:
+        with contextlib.closing(engine.connect(path, read_only=False)) as later:
+            later.execute(f"PRAGMA user_version = {FORMAT + 1}")
+        cast(Any, ledger.store)._in_doubt = "disk I/O error"
+        await ledger.execute(create(job()), ME)
+        assert cast(Any, ledger.store)._in_doubt is None
+        assert await ledger.store._writer.run(format_of) == FORMAT + 1
 
 
 async def test_a_look_at_the_tree_that_ends_badly_leaves_no_reader_in_the_past(ledger):

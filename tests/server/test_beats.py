@@ -9,7 +9,7 @@ from ledger import engine as sqlite
 from ledger.errors import StoreFailed
 from server import beats
 from server.beats import BROKEN, BROKEN_RETRY_S, RETRY_S, beat
-from tests.server.serving import until
+from tests.server.serving import serving, until
 
 
 async def test_a_beat_says_how_long_to_wait_for_the_next():
@@ -50,6 +50,27 @@ async def test_a_mistake_of_ours_is_told_and_counted_and_does_not_end_the_server
     assert f'jobledger_beats_broken_total{{beat="expiry"}} {before + 1}' in (await user.get("/metrics")).body.decode()
     assert not ended
     assert await beat("expiry", once) == BROKEN_RETRY_S
+
+
+BEATS = {"hub": "streams", "connections": "connections", "fellows": "metrics"}
+"""What beats beside the ledger, and what its beat is called."""
+
+
+@pytest.mark.parametrize("name", BEATS)
+async def test_a_mistake_in_looking_after_clients_does_not_end_the_server_either(ledger_file, monkeypatch, name):
+    async with serving(ledger_file, ping_interval_s=0.01, shared=ledger_file.parent) as service:
+        user, told, ended = await service.user(), [], []
+        monkeypatch.setattr(beats.log, "exception", lambda event, **facts: told.append(facts["beat"]), raising=False)
+        service.app.on_fatal = ended.append
+
+        def mistaken():
+            raise KeyError("id")
+
+        monkeypatch.setattr(getattr(service.app, name), "beat", mistaken)
+        service.app.start_beats()
+        await until(lambda: told or ended)
+        assert (told, ended) == ([BEATS[name]], [])
+        assert (await user.get("/v1/jobs")).status == 200
 
 
 async def test_a_stop_ends_a_beat():

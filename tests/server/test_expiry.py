@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
+from ledger.errors import StoreFailed
 from ledger.times import to_text
-from server.expiry import BATCH
+from server.expiry import BATCH, INTERVAL_S
 from tests.server.serving import HOME, MIDNIGHT_US, User, serving
 
 
@@ -155,6 +156,22 @@ async def test_more_than_one_beat_can_end_are_ended_by_the_next_ones(user, clock
     assert await user.service.app.expiry.beat() > 0
     await user.service.app.engine.wait_for(user.service.app.ledger.size)
     assert {row["status"] for row in (await user.get("/v1/jobs/?limit=1000")).json} == {"expired"}
+
+
+async def test_what_cannot_be_ended_is_not_tried_again_at_once(user, clock, monkeypatch):
+    # given as much as one beat takes, and a disk that is full
+    monkeypatch.setattr("server.expiry.BATCH", 3)
+    for _ in range(3):
+        await running(user, "job", timeout_s=1)
+    clock.advance(2)
+
+    async def full(*_):
+        raise StoreFailed(reason="database or disk is full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(user.service.app.ledger.store, "transact", full)
+        assert await user.service.app.expiry.beat() == INTERVAL_S
+    assert await user.service.app.expiry.beat() == 0
 
 
 @pytest.mark.parametrize("timeout_s", [0.000001, 1.5, 315_360_000])

@@ -1,6 +1,7 @@
 """How lines are written: their times, and that one failed write costs its own lines and no other."""
 
 import asyncio
+import io
 import random
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 from ledger.times import to_text
 from server import logs
 from tests.server.raw import connection
-from tests.server.serving import MIDNIGHT_US
+from tests.server.serving import MIDNIGHT_US, logging_to
 
 LINE = logs.Access(
     *("2026-11-22T03:45:26.918194Z", "request", "req-1", "GET", "/v1/jobs", "owner:any", 200, "ok"),
@@ -54,6 +55,37 @@ async def test_lines_that_could_not_be_written_hold_up_no_later_ones(faults):
     assert len(output.lines) == 4 - 2 * faults
     assert len(told) == faults
     assert msgspec.json.decode(output.lines[0], type=logs.Access) == LINE
+
+
+class Pipe(io.RawIOBase):
+    """A pipe that remembers each write."""
+
+    def __init__(self):
+        self.writes = []
+
+    def writable(self):
+        return True
+
+    def write(self, data):
+        self.writes.append(bytes(data))
+        return len(data)
+
+
+@pytest.mark.parametrize("count", [1, 10, 100])
+async def test_lines_go_out_whole_as_other_workers_write_to_the_same_pipe(count):
+    # given
+    pipe = Pipe()
+    with logging_to(io.TextIOWrapper(io.BufferedWriter(pipe))):
+        logger = logs.access_logger()
+        # when one turn of the event loop writes many lines
+        for _ in range(count):
+            logger.request(LINE)
+        await asyncio.sleep(0)
+    # then no write ends within a line, and none is more than a pipe takes as one piece
+    assert all(write.endswith(b"\n") for write in pipe.writes)
+    assert max(map(len, pipe.writes)) <= 4096
+    assert b"".join(pipe.writes).splitlines() == [msgspec.json.encode(LINE)] * count
+    assert len(pipe.writes) <= 1 + count * 256 // 3072  # many lines go together
 
 
 async def test_what_a_library_logs_of_a_request_is_one_line_without_its_words(service, log_lines):

@@ -5,6 +5,9 @@ import pytest
 from ledger import ids, tokens
 from ledger.ids import SYSTEM_USER
 from ledger.ledger import Ledger
+from ledger.sqlite import SqliteStore
+from server.app import App
+from server.config import Config
 from server.grants import revoke
 from server.serve import say_first_token
 from tests.server.serving import User, serving
@@ -80,6 +83,29 @@ async def test_tokens_hold_over_a_restart_and_so_do_revocations(ledger_file, clo
     async with serving(ledger_file, clock) as service:
         assert (await User(service, kept.id, kept.token).get("/v1/jobs/")).status == 200
         assert (await User(service, gone.id, gone.token).get("/v1/jobs/")).status == 401
+
+
+async def test_a_token_that_is_made_while_a_server_starts_puts_none_out_of_force(ledger_file, clock, monkeypatch):
+    async with serving(ledger_file, clock) as service:
+        before = await service.user()
+        meanwhile = []
+
+        # given another server, which reads who may do what while one more token is made, and hears of that first
+        async def scan(store, *asked):
+            found = await real(store, *asked)
+            if not meanwhile and asked[2:] and "access.granted" in asked[2]:
+                meanwhile.append(await service.user())
+                await app.ledger.refresh(surely=True)
+            return found
+
+        real = SqliteStore.scan
+        monkeypatch.setattr(SqliteStore, "scan", scan)
+        app = App(Config(db=ledger_file, callbacks=False), clock=clock)
+        await app.open()
+        # then it knows both
+        now_us = clock()
+        assert [app.access.find(user.token, now_us) is not None for user in (before, *meanwhile)] == [True, True]
+        await app.close()
 
 
 async def test_the_first_token_is_made_and_said_once(ledger_file, clock):
