@@ -129,7 +129,8 @@ def configure(stream: TextIO | None = None) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(20),
         logger_factory=structlog.BytesLoggerFactory(file=out),
-        cache_logger_on_first_use=True,
+        # What is cached would outlive a stream that was closed; the lines of requests have a quick way of their own.
+        cache_logger_on_first_use=False,
     )
 
 
