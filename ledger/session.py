@@ -227,8 +227,9 @@ class Session:
             raise
         except Exception as error:  # noqa: BLE001 - it is handed to the caller whose work it was
             self._take_back(mark)
-            if not isinstance(error, LedgerError):
-                error.add_note("raised by a work inside a write transaction; nothing of it was recorded")
+            if isinstance(error, LedgerError):
+                return Failure(error.with_traceback(None))  # an answer; its frames would keep the whole batch for long
+            error.add_note("raised by a work inside a write transaction; nothing of it was recorded")
             return Failure(error)
 
     def seal(self) -> Sealed:

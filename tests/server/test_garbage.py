@@ -1,0 +1,65 @@
+"""Refused requests leave nothing behind them: an error that holds its own frames waits for the garbage collector."""
+
+import gc
+from contextlib import contextmanager
+
+import pytest
+
+from ledger import ids
+from tests.server.raw import connection, head, post
+
+TIMES = 10
+"""How often each thing is asked; less than one piece of garbage for each is none of its own."""
+
+
+@contextmanager
+def collected():
+    """How many objects only a collection could free of those that were made meanwhile."""
+    found = []
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    try:
+        yield found
+        found.append(gc.collect())
+    finally:
+        gc.enable()
+        gc.unfreeze()
+
+
+FAILED = b'{"status":"failed"}'
+
+
+def patch(path, token, body, *lines):
+    return head("PATCH", path, token, "Content-Type: application/json", f"Content-Length: {len(body)}", *lines) + body
+
+
+REFUSED = {
+    "a transition that the rules refuse": lambda user, job: patch(f"/v1/jobs/{job}", user.token, FAILED),
+    "a cancel of what is over": lambda user, job: head("PATCH", f"/v1/jobs/{job}/cancel", user.token),
+    "an id that is in use": lambda user, job: b"".join(post("/v1/jobs", user.token, {"id": job})),
+    "an id that nothing has": lambda user, job: patch(f"/v1/jobs/{ids.make('job')}", user.token, b'{"metadata":{}}'),
+    "another version": lambda user, job: patch(f"/v1/jobs/{job}", user.token, b'{"metadata":{}}', 'If-Match: "77"'),
+    "messages of a run that is none": lambda user, job: b"".join(
+        post(f"/v1/runs/{ids.make('run')}/messages", user.token, [{"message_type": "user_message", "content": "hi"}])
+    ),
+    "a read of nothing": lambda user, job: head("GET", f"/v1/jobs/{ids.make('job')}", user.token),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+async def test_a_request_that_is_refused_keeps_nothing_until_a_collection(user, what):
+    # given a job that is over, and a connection that knows the answer
+    job = await user.create(status="running")
+    assert (await user.patch(f"/v1/jobs/{job}", json={"status": "completed"})).status == 200
+    request = REFUSED[what](user, job)
+    async with connection(user.service) as raw:
+        await raw.send(request)
+        assert (await raw.answer()).status in {404, 409, 412}
+        # when it is refused again and again
+        with collected() as found:
+            for _ in range(TIMES):
+                await raw.send(request)
+                await raw.answer()
+    # then
+    assert found[0] < TIMES
