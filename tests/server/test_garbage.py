@@ -1,4 +1,4 @@
-"""Refused requests leave nothing behind them: an error that holds its own frames waits for the garbage collector."""
+"""What requests leave behind: nothing where they are refused, and of large resources nothing but their rows."""
 
 import gc
 from contextlib import contextmanager
@@ -63,3 +63,14 @@ async def test_a_request_that_is_refused_keeps_nothing_until_a_collection(user, 
                 await raw.answer()
     # then
     assert found[0] < TIMES
+
+
+@pytest.mark.parametrize("kind", ["job", "run"])
+async def test_of_a_heavy_resource_nothing_is_kept_between_two_requests_and_all_of_it_is_told(user, kind):
+    metadata = {"text": "x" * 50_000}
+    id = await user.create(kind, status="running", metadata=metadata)
+    answer = await user.patch(f"/v1/{kind}s/{id}", json={"status": "completed"})
+    assert (answer.status, answer.json["metadata"]) == (200, metadata)
+    app = user.service.app
+    assert id not in app.ledger.store._states.known
+    assert id not in app.engine._memories[f"{kind}s"]
