@@ -82,7 +82,7 @@ SCALES = {
         proved=(100_000, 5_000_000), clients=1000, chunks=400, stream_rounds=4, owed=10_000,
         deliveries=10_000, delivery_rounds=3, hostile=900, hostile_rounds=3,
         as_of_runs=1_000_000, as_of_rounds=3, as_of_lists=5, forensic_runs=1_000_000,
-        open_kinds=("reads", "writes", "mix"), open_probe_s=2.0, open_s=5.0, open_rounds=3, open_halvings=4,
+        open_kinds=("reads", "writes", "mix"), open_probe_s=1.0, open_s=3.0, open_rounds=3, open_halvings=3,
     ),
     "huge": Scale(
         load_s=2.0, load_rounds=9, events=(100_000, 1_000_000, 10_000_000), served=1_000_000, ids=5000, cursors=20_000,
