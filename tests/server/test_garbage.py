@@ -74,3 +74,14 @@ async def test_of_a_heavy_resource_nothing_is_kept_between_two_requests_and_all_
     app = user.service.app
     assert id not in app.ledger.store._states.known
     assert id not in app.engine._memories[f"{kind}s"]
+
+
+async def test_of_a_heavy_step_nothing_is_kept_between_two_requests_and_all_of_it_is_told(user):
+    run = await user.create("run", status="running")
+    sent = {"messages": ["x" * 50_000]}
+    step = (await user.post(f"/v1/runs/{run}/steps", json={"model": "m", "provider_request": sent})).json["id"]
+    again = await user.post(f"/v1/runs/{run}/steps", json={"id": step, "status": "success"})
+    assert (again.status, again.json["status"], again.json["model"]) == (201, "success", "m")
+    assert (run, step) not in user.service.app.engine._memories["steps"]
+    light = (await user.post(f"/v1/runs/{run}/steps", json={"model": "m"})).json["id"]
+    assert (run, light) in user.service.app.engine._memories["steps"]
