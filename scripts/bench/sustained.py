@@ -69,9 +69,8 @@ class Findings(NamedTuple):
 
 def run(place: Workplace) -> Iterator[Row]:
     """Measure, and yield the rows."""
-    source = place.log(place.scale.served)
+    log = _copy(place, place.log(place.scale.served))
     for kind in place.scale.open_kinds:
-        log = _copy(place, source)
         requests = _requests(kind, log)
         file = place.fresh(".requests")
         file.write_bytes(msgspec.json.encode(requests))
@@ -80,8 +79,8 @@ def run(place: Workplace) -> Iterator[Row]:
             found = _findings(place, server, file)
         with bare(place, log, "application", "/v1/{rest:.*}", body) as baseline:
             expected = _findings(place, baseline, file)
-        place.remove(log.path)
         yield from _rows(kind, found, expected)
+    place.remove(log.path)
 
 
 def _rows(kind: str, found: Findings, expected: Findings) -> Iterator[Row]:
