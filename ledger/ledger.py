@@ -163,9 +163,13 @@ class Ledger:
         receipt = await self._submit(commands.work(plan, context, skip_refused=skip_refused), context, streams)
         if receipt.prior is not None:
             return await self._answer_again(receipt.prior, context, skip_refused)
-        if receipt.refusal is not None:
-            receipt.refusal.facts["position"] = receipt.position
-            raise receipt.refusal
+        refusal = receipt.refusal
+        if refusal is not None:
+            refusal.facts["position"] = receipt.position
+            try:
+                raise refusal
+            finally:
+                del refusal, receipt  # the error has this frame: in its locals it would keep the request for long
         return receipt
 
     async def record(self, run_id: str, notes: Sequence[Note[Any]], context: Context | None = None) -> Receipt:

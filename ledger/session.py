@@ -7,7 +7,7 @@ version, recorded time and salt, folds the states, and seals the staged events i
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from ledger import steps
@@ -18,9 +18,11 @@ from ledger.leaf import leaf_hashes
 from ledger.merkle import Frontier
 from ledger.state import State, evolve, fact_of
 from ledger.times import TIME_MAX_US, TIME_MIN_US, check_range
+from ledger.weight import is_heavy
 
 STATES_MAX = 20_000
-"""States that a process keeps between transactions, about 1 KiB each; beyond it the older half is dropped."""
+"""States that a process keeps between transactions, about 1 KiB each, and ``STATE_SIZE_MAX`` more at most; beyond
+it the older half is dropped."""
 BOOKS_MAX = 1_000
 """Runs whose steps a process keeps between transactions, about 100 bytes a step; beyond it all are dropped."""
 
@@ -93,8 +95,12 @@ class States:
         self.books.clear()
         self.head = None
 
-    def trim(self) -> None:
-        """Drop the older half when there are too many."""
+    def trim(self, used: Iterable[str]) -> None:
+        """Drop the heavy ones of those that were used, and the older half when there are too many."""
+        known = self.known
+        for stream in used:
+            if stream in known and is_heavy(known[stream]):
+                del known[stream]
         if len(self.known) > self._size_max:
             for stream in list(self.known)[: len(self.known) // 2]:
                 del self.known[stream]
@@ -133,6 +139,11 @@ class Session:
     def size(self) -> int:
         """The log's size with what is staged so far."""
         return self._start.size + len(self.staged)
+
+    @property
+    def used(self) -> Iterable[str]:
+        """The streams that were looked at or added to."""
+        return self._versions
 
     def state(self, stream: str) -> State | None:
         """Return the state of a resource as of now in this transaction; only look at it, do not change it."""
@@ -227,8 +238,9 @@ class Session:
             raise
         except Exception as error:  # noqa: BLE001 - it is handed to the caller whose work it was
             self._take_back(mark)
-            if not isinstance(error, LedgerError):
-                error.add_note("raised by a work inside a write transaction; nothing of it was recorded")
+            if isinstance(error, LedgerError):
+                return Failure(error.with_traceback(None))  # an answer; its frames would keep the whole batch for long
+            error.add_note("raised by a work inside a write transaction; nothing of it was recorded")
             return Failure(error)
 
     def seal(self) -> Sealed:

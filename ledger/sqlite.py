@@ -98,7 +98,7 @@ class SqliteStore:
             self._abandon(connection)
             raise StoreFailed(reason=str(error)) from error
         self._commit(connection)
-        self._states.trim()
+        self._states.trim(session.used)
         return outcomes, session.staged
 
     def _commit(self, connection: Any) -> None:

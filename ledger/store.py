@@ -156,7 +156,7 @@ class MemoryStore:
             self._states.clear()
             raise
         self._log.commit(session.seal())
-        self._states.trim()
+        self._states.trim(session.used)
         self._changed = self._changed or bool(session.staged)
         return outcomes, session.staged
 

@@ -65,7 +65,10 @@ class Writer:
         self._wake.set()
         outcome = await future
         if isinstance(outcome, Failure):
-            raise outcome.error
+            try:
+                raise outcome.error
+            finally:
+                del outcome, future  # the error has this frame: in its locals it would keep the request for long
         return outcome
 
     async def beat(self) -> None:

@@ -13,6 +13,7 @@ import msgspec
 from ledger.events import CALLBACK_TYPES, ERASURES, QUIET, TYPES, Recorded
 from ledger.state import MOVED, State, evolve, fact_of
 from ledger.times import TIME_MIN_US, from_text
+from ledger.weight import is_heavy
 from projections import tally
 from projections.living import OPEN, SPAN_OF
 from projections.projection import Memory
@@ -20,7 +21,8 @@ from projections.query import IN_MAX
 from projections.tally import Note, note
 
 STATES_MAX = 50_000
-"""States remembered between batches, about 1 KiB each; a state that is not remembered is read back from its row."""
+"""States remembered between batches, about 1 KiB each, and ``STATE_SIZE_MAX`` more at most; a state that is not
+remembered is read back from its row."""
 
 STATE_COLUMNS = State.__struct_fields__[: State.__struct_fields__.index("callback_url")]
 """The first fields of ``State`` are columns, in its order; the others are read back from the wire bytes."""
@@ -121,6 +123,9 @@ class ResourceProjection:
         after = {id: note(state) for states in (created, changed) for id, state in states.items()}
         at_once = any(event.type in ERASURES for event in events)
         tally.write(db, table, tally.changes(before, after), memory, at_once=at_once)
+        for stream in {event.stream for event in events}:
+            if stream in memory and is_heavy(memory[stream]):
+                del memory[stream]
         memory.trim(STATES_MAX)
         return [*created, *changed]
 

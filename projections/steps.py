@@ -19,6 +19,8 @@ from projections.tokensums import Counted, counted
 T = TypeVar("T")
 STATES_MAX = 20_000
 """Steps remembered between batches, about 2 KiB each; one that is not remembered is read back from its row."""
+SAID_KEPT_MAX = 8 * 1024
+"""Bytes of JSON of a step that is remembered: one with what a provider was sent and answered may be a MiB and more."""
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):
@@ -224,6 +226,9 @@ class StepsProjection(Within):
         upsert(db, table, COLUMNS, [(*astuple(state), render(state)) for state in changed.values()])
         after = [counted(state) for state in changed.values()]
         tokensums.write(db, part_of(table, tokensums.PART), before, after)
+        for key, state in changed.items():
+            if len(state.said) > SAID_KEPT_MAX:
+                memory.pop(key, None)
         memory.trim(STATES_MAX)
         return [step_id for _, step_id in changed]
 

@@ -31,10 +31,12 @@ STEPS_MAX = 40_000
 """SQLite VM steps that a read may take on the event loop, about 2 ms; longer ones go to a thread."""
 STEPS = 2_000
 """Steps between two looks at how long a read has taken; SQLite counts them over all uses of a statement."""
-CACHE_MIB = 64
-"""MiB of page cache of each of the four connections that read."""
+CACHE_MIB = 32
+"""MiB of page cache of each of the four connections that read; what is not in it the system's own cache has."""
 ROWS_MAX = 50_000
 """Single rows kept in memory, about 1 KiB each."""
+ROWS_SIZE_MAX = 64 * 1024 * 1024
+"""Bytes of what those rows hold for the wire: one with all metadata that fits may be many MiB."""
 PAGES_SIZE_MAX = 64 * 1024 * 1024
 """Bytes of list pages kept in memory."""
 
@@ -86,6 +88,7 @@ class Views:
         self._one_at_a_time = asyncio.Lock()
         self.stamp = 0
         self._rows: dict[str, Row] = {}
+        self._rows_size = 0
         self._pages: dict[Any, Any] = {}
         self._pages_size = 0
         self._file_version = -1
@@ -153,10 +156,10 @@ class Views:
         in the moment between a commit and this call is told by the next.
         """
         if others_wrote:
-            self._rows.clear()
+            self._forget_rows()
         for ids in changed.values():
             for id in ids:
-                self._rows.pop(id, None)
+                self._forget_row(id)
         self._forget_pages()
         self._file_version = self._version()
 
@@ -169,12 +172,28 @@ class Views:
         version = self._version()
         if version != self._file_version and not self.is_told():
             self._file_version = version
-            self._rows.clear()
+            self._forget_rows()
             self._forget_pages()
 
     def _version(self) -> int:
         with self._looking():
             return int(self._single.execute("PRAGMA data_version").fetchone()[0])
+
+    def _forget_rows(self) -> None:
+        self._rows.clear()
+        self._rows_size = 0
+
+    def _forget_row(self, id: str) -> None:
+        row = self._rows.pop(id, None)
+        if row is not None:
+            self._rows_size -= len(row.wire)
+
+    def _keep_row(self, id: str, row: Row) -> None:
+        if len(self._rows) >= ROWS_MAX or self._rows_size > ROWS_SIZE_MAX:
+            for old in list(islice(self._rows, (len(self._rows) + 1) // 2)):
+                self._forget_row(old)
+        self._rows[id] = row
+        self._rows_size += len(row.wire)
 
     def _forget_pages(self) -> None:
         self.stamp += 1
@@ -197,10 +216,7 @@ class Views:
             if found is None:
                 return None
             row = Row(*found)
-            if len(self._rows) >= ROWS_MAX:
-                for old in list(islice(self._rows, ROWS_MAX // 2)):
-                    del self._rows[old]
-            self._rows[id] = row
+            self._keep_row(id, row)
         return row if _TABLES[row.kind] == table else None
 
     def kept(self, key: Any) -> Any:

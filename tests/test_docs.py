@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import os
 import re
 import socket
@@ -15,11 +16,13 @@ import pytest
 from msgspec import UNSET, convert
 from msgspec.structs import fields
 
-from ledger import Ledger, archive
+from ledger import Ledger, archive, database, engine, ledger, session
 from ledger.events import CallbackError
 from ledger.writer import QUEUE_MAX
+from projections import callbacks, failures, file, resources, views
 from projections.patience import DEADLINE_S
-from server import audit
+from projections.steps import STATES_MAX as STEPS_MAX
+from server import audit, hub
 from server.admission import BULK_SHARE
 from server.app import ROUTER
 from server.callbacks.schedule import WAITS_S
@@ -226,6 +229,19 @@ def test_the_schedule_of_the_readme_is_the_one_that_is_kept():
 
 LIMITS = Config()
 MIB = 1024 * 1024
+AT_START_MIB = 75
+"""Of a server that has answered its first requests, as measured."""
+
+
+def _kept_mib():
+    """All that a server keeps of the log and the views at most: page caches, bytes, and states of 1 or 2 KiB."""
+    pages = database.CACHE_MIB + engine.connect.__kwdefaults__["cache_mib"] + 4 * views.CACHE_MIB
+    kept = views.ROWS_SIZE_MAX + views.PAGES_SIZE_MAX + ledger.TAIL_SIZE_MAX + hub.CHUNKS_SIZE_MAX + file.CACHE_SIZE
+    states = session.STATES_MAX + callbacks.STATES_MAX + failures.OPEN_MAX + 2 * STEPS_MAX
+    states += 3 * resources.STATES_MAX  # jobs, runs, batches
+    return pages + kept / MIB + states / 1024
+
+
 PHASES = {
     "connections": [f"{LIMITS.connections_max:,}"],
     "peer gone without a word": [f"{UNACKNOWLEDGED_MAX_S} s", f"{PROBE_AFTER_S + PROBES * PROBE_INTERVAL_S} s"],
@@ -242,6 +258,7 @@ PHASES = {
     "answer": [f"{LIMITS.answer_timeout_s:g} s", f"{ANSWER_RATE // 1024} KiB"],
     "stream": [f"{LIMITS.streams_max:,}", f"{LIMITS.stream_stall_s:g} s"],
     "idle connection": [f"{LIMITS.keepalive_s:g} s"],
+    "memory": [f"{AT_START_MIB} MiB", f"{math.ceil((AT_START_MIB + _kept_mib()) / 100) * 100} MiB"],
 }
 
 

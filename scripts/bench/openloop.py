@@ -1,7 +1,8 @@
 """An open-loop load generator: requests at a fixed rate, whether or not those before are answered. Prints JSON.
 
 A request's latency counts from when it was meant to be sent, also where no connection was free by then, so that a
-server that stalls is charged for all who would have come meanwhile: no coordinated omission.
+server that stalls is charged for all who would have come meanwhile: no coordinated omission. How late the generator
+itself was, and how busy, is measured and told beside it.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
+import time
 from collections import deque
 from itertools import cycle
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import msgspec
@@ -19,8 +22,10 @@ import uvloop
 
 from scripts.bench.load import CONNECTIONS
 
-TICK_S = 0.0005
-"""Between two looks at what is to be sent by now; latencies are told to about as much."""
+TICK_S = 0.0002
+"""Between two looks at what is to be sent by now; latencies are told to about as much. A thread sleeps so long, as
+event loops count in milliseconds: asked for half of one, uvloop does not sleep at all, and takes a core from the
+server."""
 PATIENCE_S = 5.0
 """How long after the last request answers are waited for."""
 OPEN = 4 * CONNECTIONS
@@ -30,7 +35,11 @@ SHARES = (0.5, 0.9, 0.99, 0.999)
 
 
 class Told(msgspec.Struct, frozen=True):
-    """What came of it. ``late_s``: how long after the last request was due the last answer came; latencies in ms."""
+    """What came of it. ``late_s``: how long after the last request was due the last answer came; latencies in ms.
+
+    ``lag_ms``: the 99th percentile of how late a request was sent although a connection was free, which is the
+    generator's fault and part of the latencies. ``busy``: the share of one core that the generator used.
+    """
 
     answers: int
     faults: int
@@ -40,10 +49,12 @@ class Told(msgspec.Struct, frozen=True):
     p99_ms: float
     p999_ms: float
     max_ms: float
+    lag_ms: float
+    busy: float
 
     def __str__(self) -> str:
         values = (self.p50_ms, self.p90_ms, self.p99_ms, self.p999_ms)
-        return " / ".join(f"{value:.2f}" for value in values)
+        return f"{' / '.join(f'{value:.2f}' for value in values)} (lag {self.lag_ms:.2f}, busy {self.busy:.0%})"
 
 
 class Client(asyncio.Protocol):
@@ -99,47 +110,66 @@ class Crowd:
         self._count = max(1, round(rate * seconds))
         self._sent = 0
         self._latencies: list[float] = []
+        self._lags: list[float] = []
         self._loop = asyncio.get_running_loop()
+        self._now_s = time.perf_counter
+        """Not the event loop's clock: uvloop's shows milliseconds, as they were when it last woke."""
         self._over = asyncio.Event()
         self._began_s = 0.0
 
     async def run(self) -> Told:
         """Send all requests, each at its time; return what came of them."""
-        self._began_s = self._loop.time()
-        ticking = asyncio.create_task(self._tick())
+        self._began_s, used_s = self._now_s(), time.process_time()
+        enough = Event()
+        ticking = Thread(target=self._tick, args=(enough,), name="ticks")
+        ticking.start()
         due_s = self._count / self._rate
         try:
             async with asyncio.timeout(due_s + PATIENCE_S):
                 await self._over.wait()
         except TimeoutError:
             self.faults += self._count - len(self._latencies)  # never answered
-        late_s = self._loop.time() - self._began_s - due_s
-        ticking.cancel()
+        finally:
+            enough.set()
+            ticking.join()
+        took_s = self._now_s() - self._began_s
+        late_s = max(took_s - due_s, 0.0)
+        busy = (time.process_time() - used_s) / took_s
         found = sorted(self._latencies) or [PATIENCE_S]
-        shares = [found[min(int(len(found) * share), len(found) - 1)] * 1000 for share in SHARES]
-        return Told(len(self._latencies), self.faults, max(late_s, 0.0), *shares, found[-1] * 1000)
+        shares = [_at(found, share) for share in SHARES]
+        lag_ms = _at(sorted(self._lags) or [0.0], 0.99)
+        return Told(len(self._latencies), self.faults, late_s, *shares, found[-1] * 1000, lag_ms, busy)
 
-    async def _tick(self) -> None:
-        while self._sent < self._count:
-            self._send()
-            await asyncio.sleep(TICK_S)
+    def _tick(self, enough: Event) -> None:
+        while self._sent < self._count and not enough.is_set():
+            self._loop.call_soon_threadsafe(self._send)
+            time.sleep(TICK_S)
 
-    def _send(self) -> None:
-        """Send what is due, as far as there are free connections."""
-        due = min(int((self._loop.time() - self._began_s) * self._rate) + 1, self._count)
+    def _send(self, *, is_own_fault: bool = True) -> None:
+        """Send what is due, as far as there are free connections. ``is_own_fault``: it is late though one was free."""
+        now_s = self._now_s() - self._began_s
+        due = min(int(now_s * self._rate) + 1, self._count)
         while self._sent < due and self.free:
-            meant_s = self._began_s + self._sent / self._rate
+            meant_s = self._sent / self._rate
             self._sent += 1
-            self.free.popleft().send(next(self._requests), meant_s)
+            if is_own_fault:
+                self._lags.append(now_s - meant_s)
+            self.free.popleft().send(next(self._requests), self._began_s + meant_s)
 
     def answered(self, client: Client, meant_s: float, is_good: bool) -> None:
         """Note an answer; the connection is free for what is due."""
-        self._latencies.append(self._loop.time() - meant_s)
+        self._latencies.append(self._now_s() - meant_s)
         self.faults += not is_good
+        one_was_free = bool(self.free)
         self.free.append(client)
-        self._send()
+        self._send(is_own_fault=one_was_free)
         if len(self._latencies) == self._count:
             self._over.set()
+
+
+def _at(ordered: list[float], share: float) -> float:
+    """Return the value at a share of seconds in order, in milliseconds."""
+    return ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1000
 
 
 async def load(port: int, rate: float, seconds: float, requests: list[bytes]) -> Told:

@@ -58,6 +58,8 @@ class Scale(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked at fixed rates: reads, writes, a mix."""
     open_probe_s: float
     """How long each rate is tried on the way to the highest."""
+    open_agreed: int
+    """How many tries of a rate must agree."""
     open_s: float
     """How long each share of it lasts."""
     open_rounds: int
@@ -73,7 +75,7 @@ SCALES = {
         clients=50, chunks=40, stream_rounds=1, owed=100,
         deliveries=100, delivery_rounds=1, hostile=18, hostile_rounds=1,
         as_of_runs=20_000, as_of_rounds=1, as_of_lists=2, forensic_runs=2_000,
-        open_kinds=("mix",), open_probe_s=0.1, open_s=0.2, open_rounds=1, open_halvings=1,
+        open_kinds=("mix",), open_probe_s=0.1, open_agreed=1, open_s=0.2, open_rounds=1, open_halvings=1,
     ),
     "full": Scale(
         load_s=1.0, load_rounds=5, events=(100_000, 1_000_000), served=1_000_000, ids=5000, cursors=20_000,
@@ -82,7 +84,8 @@ SCALES = {
         proved=(100_000, 5_000_000), clients=1000, chunks=400, stream_rounds=4, owed=10_000,
         deliveries=10_000, delivery_rounds=3, hostile=900, hostile_rounds=3,
         as_of_runs=1_000_000, as_of_rounds=3, as_of_lists=5, forensic_runs=1_000_000,
-        open_kinds=("reads", "writes", "mix"), open_probe_s=2.0, open_s=5.0, open_rounds=3, open_halvings=4,
+        open_kinds=("reads", "writes", "mix"), open_probe_s=1.0, open_agreed=2,
+        open_s=3.0, open_rounds=3, open_halvings=3,
     ),
     "huge": Scale(
         load_s=2.0, load_rounds=9, events=(100_000, 1_000_000, 10_000_000), served=1_000_000, ids=5000, cursors=20_000,
@@ -91,6 +94,7 @@ SCALES = {
         proved=(100_000, 5_000_000), clients=1000, chunks=1000, stream_rounds=5, owed=10_000,
         deliveries=10_000, delivery_rounds=3, hostile=900, hostile_rounds=3,
         as_of_runs=1_000_000, as_of_rounds=3, as_of_lists=5, forensic_runs=1_000_000,
-        open_kinds=("reads", "writes", "mix"), open_probe_s=2.0, open_s=5.0, open_rounds=3, open_halvings=4,
+        open_kinds=("reads", "writes", "mix"), open_probe_s=2.0, open_agreed=2,
+        open_s=5.0, open_rounds=3, open_halvings=4,
     ),
 }  # fmt: skip

@@ -3,7 +3,9 @@
 Ours: ``jobledger serve`` on a generated log. Baseline: a bare aiohttp handler that answers with the same bytes, each
 server at shares of its own highest rate, one after the other in the same run. Reads: ``GET /v1/runs/{id}`` of ids in
 random order; writes: ``POST /v1/jobs``, each durable before it is answered, which the baseline's are not; the mix: four
-reads, then a write. A rate is sustained where the last answer comes soon after the last request, and nothing fails.
+reads, then a write. A rate is sustained where nothing fails, the last answer comes soon after the last request, and p99
+stays within a bound: in two of three tries, so that a hiccup of the machine decides nothing. What the generator itself
+added is told: its lag is part of the latencies, and where it was always busy, it is the limit, not a server.
 """
 
 from __future__ import annotations
@@ -24,14 +26,20 @@ from scripts.bench.openloop import Request, Told
 from scripts.bench.served import Served, bare, ours
 from scripts.bench.workplace import Log, Workplace
 
-SHARES = (0.3, 0.5, 0.7, 0.9)
+SHARES = (0.5, 0.7, 0.9)
 """Of the highest sustained rate."""
 JUDGED = 0.7
+"""The share whose tail is judged, in as many rounds as the size has; the others are there to be read."""
 TAIL_MAX = 5.0
 """By how many times the median p99 may be at most, at 70 % of the highest sustained rate."""
-FIRST_RATE = 1000.0
+FIRST_RATE = 2000.0
+RATE_MIN = 1.0
 STEP = 2.0
-"""From one rate to the next on the way up; then the gap to the first that was too much is halved."""
+"""From one rate to the next on the way up or down; then the gap between the two is halved."""
+P99_MAX_MS = 100.0
+"""Slower than that for one in a hundred, a rate is not sustained: somebody waits, though the queue may not grow."""
+BUSY_MAX = 0.9
+"""Share of a core from which on the generator may be what limits a rate."""
 LATE_SHARE = 0.02
 """Of the time that a rate lasts, how long after it the last answer may come: a backlog grows by more than that."""
 LATE_S = 0.02
@@ -41,9 +49,10 @@ READS_OF_A_WRITE = 4
 
 
 class Findings(NamedTuple):
-    """What one server did: the highest sustained rate, and what was told at each share of it, round by round."""
+    """What one server did: the highest sustained rate, and what was told at it and at shares of it, round by round."""
 
     rate: float
+    highest: Told
     at: dict[float, list[Told]]
 
     def middle(self, share: float) -> Told:
@@ -53,14 +62,15 @@ class Findings(NamedTuple):
 
     def text(self) -> str:
         """Return the percentiles in words."""
-        return "; ".join(f"{share:.0%} {self.middle(share)}" for share in self.at)
+        told = [f"{share:.0%} {self.middle(share)}" for share in self.at]
+        limit = ", so the generator may be the limit" if self.highest.busy > BUSY_MAX else ""
+        return "; ".join([*told, f"highest {self.highest}{limit}"])
 
 
 def run(place: Workplace) -> Iterator[Row]:
     """Measure, and yield the rows."""
-    source = place.log(place.scale.served)
+    log = _copy(place, place.log(place.scale.served))
     for kind in place.scale.open_kinds:
-        log = _copy(place, source)
         requests = _requests(kind, log)
         file = place.fresh(".requests")
         file.write_bytes(msgspec.json.encode(requests))
@@ -69,12 +79,15 @@ def run(place: Workplace) -> Iterator[Row]:
             found = _findings(place, server, file)
         with bare(place, log, "application", "/v1/{rest:.*}", body) as baseline:
             expected = _findings(place, baseline, file)
-        place.remove(log.path)
         yield from _rows(kind, found, expected)
+    place.remove(log.path)
 
 
 def _rows(kind: str, found: Findings, expected: Findings) -> Iterator[Row]:
-    note = "open loop; p50 / p90 / p99 / p99.9 in ms from the intended start, at shares of the own highest rate: "
+    note = (
+        f"open loop; sustained: all answered, p99 within {P99_MAX_MS:g} ms, in two of three tries; p50 / p90 / p99 / "
+    )
+    note += "p99.9 in ms from the intended start (p99 of the generator's lag, its share of a core), at shares of that: "
     note += f"ours {found.text()}; bare {expected.text()}"
     pair = (Lap(found.rate), Lap(expected.rate))
     yield row("load", f"{kind}, highest sustained rate", [pair], unit="requests/s", target=None, note=note)
@@ -111,32 +124,60 @@ def _requests(kind: str, log: Log) -> list[Request]:
 
 
 def _findings(place: Workplace, server: Served, file: Path) -> Findings:
-    rate = _highest(place, server, file)
-    rounds = place.scale.open_rounds
+    rate, highest = _highest(place, server, file)
     at: dict[float, list[Told]] = {share: [] for share in SHARES}
-    for _ in range(rounds):
-        for share in SHARES:
+    for number in range(place.scale.open_rounds):
+        for share in SHARES if number == 0 else (JUDGED,):
             at[share].append(_load(server, file, rate * share, place.scale.open_s))
-    return Findings(rate, at)
+    return Findings(rate, highest, at)
 
 
-def _highest(place: Workplace, server: Served, file: Path) -> float:
-    """Return the highest rate that is sustained: up by steps, then by halves of the last one."""
-    seconds = place.scale.open_probe_s
-    good, rate = FIRST_RATE / STEP, FIRST_RATE
-    while _is_sustained(_load(server, file, rate, seconds), seconds):
-        good, rate = rate, rate * STEP
+def _highest(place: Workplace, server: Served, file: Path) -> tuple[float, Told]:
+    """Return the highest rate that is sustained, and how it was: by steps up or down, then by halves of the last."""
+    tried: dict[float, Told | None] = {}
+
+    def sustained(rate: float) -> Told | None:
+        if rate not in tried:
+            tried[rate] = _sustained(place, server, file, rate)
+        return tried[rate]
+
+    good = bad = FIRST_RATE
+    while sustained(bad):
+        good, bad = bad, bad * STEP
+    while not sustained(good):
+        good, bad = good / STEP, good
+        if good < RATE_MIN:
+            raise RuntimeError("the server sustains no rate at all")
     for _ in range(place.scale.open_halvings):
-        middle = (good + rate) / 2
-        if _is_sustained(_load(server, file, middle, seconds), seconds):
+        middle = (good + bad) / 2
+        if sustained(middle):
             good = middle
         else:
-            rate = middle
-    return good
+            bad = middle
+    told = sustained(good)
+    assert told is not None
+    return good, told
 
 
-def _is_sustained(told: Told, seconds: float) -> bool:
-    return not told.faults and told.late_s <= max(LATE_SHARE * seconds, LATE_S)
+def _sustained(place: Workplace, server: Served, file: Path, rate: float) -> Told | None:
+    """Return how it was at a rate that is sustained in most tries, two of three at full size; else None."""
+    seconds, agreed = place.scale.open_probe_s, place.scale.open_agreed
+    good: list[Told] = []
+    bad = 0
+    while len(good) < agreed and bad < agreed:
+        told = _load(server, file, rate, seconds)
+        if _is_good(told, seconds):
+            good.append(told)
+        else:
+            bad += 1
+    return good[-1] if bad < agreed else None
+
+
+def _is_good(told: Told, seconds: float) -> bool:
+    """Tell whether the server kept up; what the generator itself was late is no fault of it."""
+    late_s = told.late_s - told.lag_ms / 1000
+    is_prompt = late_s <= max(LATE_SHARE * seconds, LATE_S) and told.p99_ms - told.lag_ms <= P99_MAX_MS
+    return is_prompt and not told.faults
 
 
 def _load(server: Served, file: Path, rate: float, seconds: float) -> Told:

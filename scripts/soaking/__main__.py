@@ -34,17 +34,19 @@ from scripts.soaking.samples import MIB, Sample, problems, sample, slope
 WARM_UP = 40
 """Things that clients do before the server is measured for the first time."""
 SMALL = """
-import ledger.database, ledger.ledger, ledger.session
+import ledger.database, ledger.engine, ledger.ledger, ledger.session
 import projections.callbacks, projections.failures, projections.file, projections.resources
-import projections.steps, projections.views
+import projections.steps, projections.views, server.hub
 from server.cli import main
 ledger.session.STATES_MAX = projections.resources.STATES_MAX = projections.failures.OPEN_MAX = 500
 ledger.ledger.TAIL_MAX = 1_000
 projections.callbacks.STATES_MAX = projections.steps.STATES_MAX = 500
 ledger.database.CACHE_MIB = projections.views.CACHE_MIB = 4
+ledger.engine.connect.__kwdefaults__["cache_mib"] = 4
 projections.file.CACHE_SIZE = 4 * 1024 * 1024
 projections.views.ROWS_MAX = 1_000
-projections.views.PAGES_SIZE_MAX = 4 * 1024 * 1024
+projections.views.PAGES_SIZE_MAX = projections.views.ROWS_SIZE_MAX = 4 * 1024 * 1024
+server.hub.CHUNKS_SIZE_MAX = 1024 * 1024
 main()
 """
 """``jobledger`` with small caches, which are full within the warm-up: what grows after it is none of them. With the

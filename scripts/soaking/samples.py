@@ -12,8 +12,9 @@ from prometheus_client.parser import text_string_to_metric_families
 MIB = 1024 * 1024
 WARM_UP_SHARE = 0.5
 """Of the samples, those that come before memory is held to be flat."""
-MEMORY_SLOPE_MAX = 3.0 * MIB
-"""Bytes of resident memory a minute, after the warm-up: at 150 requests a second, 350 bytes of each."""
+MEMORY_SLOPE_MAX = 1.0 * MIB
+"""Bytes of resident memory a minute, after the warm-up: at 150 requests a second, 120 bytes of each, which is about the
+smallest object that could stay of every one."""
 WAL_MAX = 64 * MIB
 """Bytes of either write-ahead file: SQLite begins it anew after some 4 MiB, unless a reader holds it for long."""
 FILES_SIZE = 8 * MIB

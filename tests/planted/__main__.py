@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from tests.planted.bugs import BUGS, Bug
@@ -124,7 +125,7 @@ def main(only: str, jobs: int) -> None:
     table = Table("planted bug", "in", "noticed by", "seen", "s", title=f"{len(seen)} planted bugs")
     for each in seen:
         noticed = (each.failed.partition(" ")[2] or each.bug.caught_by).removeprefix("tests/")
-        table.add_row(each.bug.kind, each.bug.path, noticed, each.verdict, f"{each.seconds:.0f}")
+        table.add_row(each.bug.kind, each.bug.path, escape(noticed), escape(each.verdict), f"{each.seconds:.0f}")
     console.print(table)
     sys.exit(0 if seen and all(each.is_caught for each in seen) else 1)
 

@@ -306,6 +306,16 @@ async def test_pages_and_rows_are_kept_within_bounds(views, path, monkeypatch):
         assert len(views._rows) <= 3
 
 
+async def test_rows_are_kept_within_a_bound_in_bytes_however_few_they_are(views, path, monkeypatch):
+    monkeypatch.setattr(module, "ROWS_SIZE_MAX", 1500)
+    ids = [id for (id,) in ask(path, "SELECT id FROM jobs")]
+    for id in ids * 2:
+        largest = len(views.row("jobs", id).wire)
+        assert views._rows_size == sum(len(row.wire) for row in views._rows.values()) <= 1500 + largest
+    views.forget({"jobs": ids})
+    assert (views._rows, views._rows_size) == ({}, 0)
+
+
 async def test_the_position_is_that_of_the_view_that_is_furthest_behind(engine, ledger, views, path):
     assert views.position() == ledger.size
     change(path, "UPDATE projections SET position = 3 WHERE name = 'runs'")

@@ -176,6 +176,26 @@ async def test_a_body_that_drips_wins_no_time(ledger_file, path, line):
         assert service.app.bodies.size == 0
 
 
+async def test_a_body_that_drips_and_then_stops_has_the_time_of_one_body(ledger_file, monkeypatch):
+    async with serving(ledger_file, body_timeout_s=30.0) as service:
+        user = await service.user()
+        loop, passed_s = asyncio.get_running_loop(), 0.0
+        now_s = loop.time
+        monkeypatch.setattr(loop, "time", lambda: now_s() + passed_s)
+        async with connect(service) as raw:
+            # given a byte now and then, each of which comes well within the deadline
+            await raw.send(head("POST", "/v1/jobs", user.token, "Content-Length: 1000"))
+            for size in (1, 2):
+                await raw.send(b"{")
+                await until(lambda size=size: service.app.bodies.size == size)
+                passed_s += 12.0
+            # when nothing more comes until the deadline of the whole
+            passed_s += 7.0
+            # then
+            async with asyncio.timeout(5):
+                check_shape(await raw.answer(), 408, "request_timeout")
+
+
 # --- the answer -------------------------------------------------------------------------------------------------------
 
 
