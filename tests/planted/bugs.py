@@ -22,7 +22,7 @@ BUGS = (
     Bug(
         "a missing fsync",
         "ledger/private.py",
-        "            os.fsync(file.fileno())\n",
+        "    os.fsync(file.fileno())\n",
         "",
         "python -m tests.faults --only 'power cut after the first checkpoint'",
     ),
@@ -136,7 +136,7 @@ BUGS = (
         "server/callbacks/dispatcher.py",
         "if not self._leads and self._ledger.store.lease(LEASE):",
         "if not self._leads:",
-        "tests/server/callbacks/test_dispatcher.py",
+        "python -m tests.simulation --seeds 24",
     ),
     Bug(
         "an attempt too many",
