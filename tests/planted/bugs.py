@@ -295,8 +295,8 @@ BUGS = (
     Bug(
         "an overload that does not say when to come again",
         "server/problems.py",
-        'return {"Retry-After": str(error.facts.get("retry_after_s", RETRY_AFTER_S))}',
-        "return {}",
+        'headers = {"Retry-After": str(error.facts.get("retry_after_s", RETRY_AFTER_S))}',
+        "headers: dict[str, str] = {}",
         "tests/server/test_errors.py::test_a_full_queue_is_unavailable_and_says_when_to_come_back",
     ),
 )
