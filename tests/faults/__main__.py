@@ -24,7 +24,7 @@ from server import logs
 from tests.faults import shim
 from tests.faults.points import bench
 from tests.faults.table import ROWS, Row, run, share
-from tests.server.serving import scratch
+from tests.scratch import scratch
 
 PROCESSES_PER_CORE = 2
 """Rows that lock, stop or kill wait more than they work."""

@@ -92,6 +92,8 @@ def try_one(bug: Bug) -> Seen:
     is_pytest = not bug.caught_by.startswith("python -m ")
     if code == 0:
         verdict = "survived"
+    elif not is_pytest and "Traceback (most recent call last)" in said:  # what should notice broke down by itself
+        verdict = "unknown"
     elif code in {1, 124} and (failed or code == 124 or not is_pytest):
         verdict = "caught"
     else:

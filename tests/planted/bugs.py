@@ -178,7 +178,7 @@ BUGS = (
         "server/hub.py",
         "for place, data in self.frames if place > mark",
         "for place, data in self.frames if place >= mark",
-        "tests/server/test_stream.py",
+        "tests/server/test_hub.py",
     ),
     Bug(
         "a file that others may read",

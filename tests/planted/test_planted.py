@@ -1,6 +1,8 @@
 """Planted bugs: each still fits the source, and the machine that plants them tells noticed from unnoticed."""
 
 import ast
+import subprocess
+import sys
 
 import pytest
 
@@ -33,3 +35,12 @@ CASES = {"caught": "tests/ledger/test_merkle.py", "survived": "tests/ledger/test
 @pytest.mark.parametrize("verdict", CASES)
 def test_a_bug_counts_as_noticed_only_when_its_test_fails(verdict):
     assert try_one(ONE._replace(caught_by=CASES[verdict])).verdict == verdict
+
+
+@pytest.mark.parametrize("module", sorted({bug.caught_by.split()[2] for bug in BUGS if "python -m" in bug.caught_by}))
+def test_a_module_that_is_to_notice_bugs_can_be_run(module):
+    """Its failure to begin would pass for noticing."""
+    done = subprocess.run(
+        [sys.executable, "-m", module, "--help"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
