@@ -98,6 +98,11 @@ class Foreign(logging.Handler):
     Their words are left out: they may quote requests, and run over many lines.
     """
 
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(logging.WARNING)
+        self.stream = stream
+        """Held on to: what is written to is its buffer, which is closed once nobody has the stream any more."""
+
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record; where that fails, the library that said it goes on."""
         try:
@@ -117,8 +122,8 @@ def configure(stream: TextIO | None = None) -> None:
     root = logging.getLogger()
     for handler in [each for each in root.handlers if isinstance(each, Foreign)]:
         root.removeHandler(handler)
-    root.addHandler(Foreign(logging.WARNING))
-    out = (stream or sys.stderr).buffer
+    stream = stream or sys.stderr
+    root.addHandler(Foreign(stream))
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,  # which worker it is
@@ -128,7 +133,7 @@ def configure(stream: TextIO | None = None) -> None:
             _render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(20),
-        logger_factory=structlog.BytesLoggerFactory(file=out),
+        logger_factory=structlog.BytesLoggerFactory(file=stream.buffer),
         # What is cached would outlive a stream that was closed; the lines of requests have a quick way of their own.
         cache_logger_on_first_use=False,
     )

@@ -1,11 +1,14 @@
 """How lines are written: their times, and that one failed write costs its own lines and no other."""
 
 import asyncio
+import gc
 import io
+import logging
 import random
 
 import msgspec
 import pytest
+import structlog
 
 from ledger.times import to_text
 from server import logs
@@ -101,3 +104,20 @@ async def test_what_a_library_logs_of_a_request_is_one_line_without_its_words(se
     (line,) = [line for line in lines if line["event"] == "library"]
     assert (line["level"], "aiohttp" in line["where"], line["error"]) == ("error", True, "RequestPayloadError")
     assert b"NOBODYS" not in log_lines.getvalue()
+
+
+def test_a_stream_that_nobody_else_holds_takes_lines_as_long_as_they_are_logged(tmp_path):
+    file = tmp_path / "log"
+    before = structlog.get_config()
+    try:
+        logs.configure(file.open("w"))
+        gc.collect()
+        structlog.get_logger().warning("still.here")
+    finally:
+        structlog.configure(**before)
+        root = logging.getLogger()
+        held = [each for each in root.handlers if isinstance(each, logs.Foreign) and each.stream.name == str(file)]
+        for handler in held:
+            root.removeHandler(handler)
+            handler.stream.close()
+    assert b"still.here" in file.read_bytes()
