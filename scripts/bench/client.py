@@ -11,56 +11,35 @@ import time
 from collections.abc import Iterator
 from itertools import cycle
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import uvloop
 
-_LENGTH = b"\r\nContent-Length: "
+from scripts.bench.answers import Answers
 
 
-class Connection(asyncio.Protocol):
+class Connection(Answers):
     """One connection: sends a request, counts the answer and whether it was neither 200 nor 201, sends the next."""
 
     def __init__(self, requests: Iterator[bytes], broken: asyncio.Future[None]) -> None:
+        super().__init__()
         self._requests = requests
         self._broken = broken
-        self._transport: Any
-        self._missing = 0
-        self._head = b""
         self.answers = 0
         self.faults = 0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def begun(self) -> None:
         """Send the first request."""
-        self._transport = transport
-        self._transport.write(next(self._requests))
+        self.transport.write(next(self._requests))
 
-    def data_received(self, data: bytes) -> None:
-        """Take a part of an answer."""
-        if self._missing:
-            self._missing -= len(data)
-        else:
-            self._head += data
-            end = self._head.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            at = self._head.find(_LENGTH) + len(_LENGTH)
-            if at < len(_LENGTH):
-                self._fail(f"the server answered {self._head[:200]!r}")
-                return
-            self.faults += not self._head.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 201 "))
-            self._missing = end + 4 + int(self._head[at : self._head.find(b"\r", at)]) - len(self._head)
-            self._head = b""
-        if not self._missing:
-            self.answers += 1
-            self._transport.write(next(self._requests))
+    def answered(self, *, is_good: bool) -> None:
+        """Send the next request."""
+        self.answers += 1
+        self.faults += not is_good
+        self.transport.write(next(self._requests))
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """A server that closes a connection under load is a failure."""
-        self._fail(f"the server closed the connection: {exc}")
-
-    def _fail(self, reason: str) -> None:
+    def failed(self, reason: str) -> None:
+        """End the measurement."""
         if not self._broken.done():
             self._broken.set_exception(RuntimeError(reason))
 

@@ -15,11 +15,11 @@ from collections import deque
 from itertools import cycle
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
 
 import msgspec
 import uvloop
 
+from scripts.bench.answers import Answers
 from scripts.bench.load import CONNECTIONS
 
 TICK_S = 0.0002
@@ -30,7 +30,6 @@ PATIENCE_S = 5.0
 """How long after the last request answers are waited for."""
 OPEN = 4 * CONNECTIONS
 """Connections: as many requests may be under way before others wait for one."""
-_LENGTH = b"\r\nContent-Length: "
 SHARES = (0.5, 0.9, 0.99, 0.999)
 
 
@@ -57,45 +56,29 @@ class Told(msgspec.Struct, frozen=True):
         return f"{' / '.join(f'{value:.2f}' for value in values)} (lag {self.lag_ms:.2f}, busy {self.busy:.0%})"
 
 
-class Client(asyncio.Protocol):
+class Client(Answers):
     """One connection: takes a request when it is free, and tells when that is answered."""
 
     def __init__(self, crowd: Crowd) -> None:
+        super().__init__()
         self._crowd = crowd
-        self._transport: Any
         self._meant_s = 0.0
-        self._head = b""
-        self._missing = 0
-        self._is_good = True
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+    def begun(self) -> None:
         """Be free."""
-        self._transport = transport
         self._crowd.free.append(self)
 
     def send(self, request: bytes, meant_s: float) -> None:
         """Send a request that was meant for a moment."""
         self._meant_s = meant_s
-        self._transport.write(request)
+        self.transport.write(request)
 
-    def data_received(self, data: bytes) -> None:
-        """Take a part of an answer."""
-        if self._missing:
-            self._missing -= len(data)
-        else:
-            self._head += data
-            end = self._head.find(b"\r\n\r\n")
-            if end < 0:
-                return
-            at = self._head.find(_LENGTH) + len(_LENGTH)
-            self._is_good = self._head.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 201 "))
-            self._missing = end + 4 + int(self._head[at : self._head.find(b"\r", at)]) - len(self._head)
-            self._head = b""
-        if not self._missing:
-            self._crowd.answered(self, self._meant_s, self._is_good)
+    def answered(self, *, is_good: bool) -> None:
+        """Be free again."""
+        self._crowd.answered(self, self._meant_s, is_good)
 
-    def connection_lost(self, exc: Exception | None) -> None:
-        """A server that closes a connection under load is a failure."""
+    def failed(self, reason: str) -> None:
+        """Count a fault; the connection takes no more requests."""
         self._crowd.faults += 1
 
 
