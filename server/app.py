@@ -195,14 +195,11 @@ class App:
         self._own(self.checkpoints.run(), "checkpoints")
 
     async def _look_after_streams(self) -> None:
-        async def once() -> float:
+        def once() -> float:
             self.hub.beat()
             return self.config.ping_interval_s
 
-        wait_s = self.config.ping_interval_s
-        while True:
-            await asyncio.sleep(wait_s)
-            wait_s = await beats.beat("streams", once)
+        await beats.forever("streams", once, self.config.ping_interval_s)
 
     def _own(self, work: Coroutine[Any, Any, None], name: str) -> None:
         task = asyncio.create_task(work, name=name)

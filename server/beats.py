@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, NoReturn
 
 import structlog
 from prometheus_client import Counter
@@ -30,13 +30,16 @@ LEASE: Final = "beats"
 LEASE_INTERVAL_S: Final = 1.0
 """How often a server looks whether the one whose beats go on has ended."""
 
+Once = Callable[[], Awaitable[float] | float]
+"""Beats once; gives how many seconds to wait for the next beat."""
+
 log = structlog.get_logger("beats")
 
 
 async def lead(store: Store) -> None:
     """Return once this server has the lease of the beats: one set of them goes on at a time, however many serve."""
 
-    async def take() -> float:
+    def take() -> float:
         return 0.0 if store.lease(LEASE) else LEASE_INTERVAL_S
 
     while wait_s := await beat("lease", take):  # noqa: ASYNC110 - the event is in another process
@@ -44,14 +47,23 @@ async def lead(store: Store) -> None:
     log.info("beats.leads")
 
 
-async def beat(name: str, once: Callable[[], Awaitable[float]]) -> float:
+async def forever(name: str, once: Once, first_s: float = 0.0) -> NoReturn:
+    """Beat for ever, for the first time after ``first_s``."""
+    wait_s = first_s
+    while True:
+        await asyncio.sleep(wait_s)
+        wait_s = await beat(name, once)
+
+
+async def beat(name: str, once: Once) -> float:
     """Beat once; return how many seconds to wait for the next one, also when this one failed.
 
     A mistake of ours is logged as an error and counted each time. It ends this beat and not the server: one callback
     that cannot be sent must not take the ledger away from all who read and write it.
     """
     try:
-        return await once()
+        wait_s = once()
+        return wait_s if isinstance(wait_s, int | float) else await wait_s
     except (LedgerError, sqlite.Error) as error:
         log.warning("beat.failed", beat=name, error=str(error))
         return RETRY_S

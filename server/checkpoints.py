@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 import structlog
@@ -41,9 +40,7 @@ class Checkpoints:
     async def run(self) -> None:
         """Beat for ever, first when there was time for the log to grow."""
         self._begun = True
-        while True:
-            await asyncio.sleep(INTERVAL_S)
-            await beats.beat("checkpoints", self.beat)
+        await beats.forever("checkpoints", self.beat, INTERVAL_S)
 
     async def close(self) -> None:
         """Sign what came since the last beat, if there were beats at all."""

@@ -92,13 +92,7 @@ class Connections:
 
     async def run(self) -> None:
         """Beat for ever."""
-
-        async def once() -> float:
-            return self.beat()
-
-        while True:
-            wait_s = await beats.beat("connections", once)
-            await asyncio.sleep(wait_s)
+        await beats.forever("connections", self.beat)
 
     def beat(self) -> float:
         """End every connection that is over a deadline; return how many seconds to wait for the next look."""

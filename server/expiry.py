@@ -15,9 +15,11 @@ from projections.views import Views
 from server import beats
 
 BATCH = 200
-"""Resources ended in one beat; more are taken by the next one at once."""
+"""Resources ended in one beat; more are taken by the next one soon."""
 INTERVAL_S = 1.0
 """Longest wait between two looks: what is late, is late by no more."""
+AGAIN_S = 0.05
+"""Wait after a full batch: the views are to have it, or the next search finds the same."""
 
 log = structlog.get_logger("expiry")
 _DUE = """
@@ -50,10 +52,8 @@ class Expiry:
                 log.warning("expiry.failed", id=command.id, error=str(outcome))
             elif isinstance(outcome, BaseException):
                 raise outcome
-        return 0.0 if len(due) == BATCH and not has_failed else INTERVAL_S
+        return AGAIN_S if len(due) == BATCH and not has_failed else INTERVAL_S
 
     async def run(self) -> None:
         """Beat for ever."""
-        while True:
-            wait_s = await beats.beat("expiry", self.beat)
-            await asyncio.sleep(wait_s or 0.05)
+        await beats.forever("expiry", self.beat)

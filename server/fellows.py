@@ -5,7 +5,6 @@ Without that a scrape would see now one worker and now another. Each sample of a
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -58,13 +57,7 @@ class Fellows:
 
     async def run(self) -> None:
         """Beat for ever."""
-
-        async def once() -> float:
-            return self.beat()
-
-        while True:
-            wait_s = await beats.beat("metrics", once)
-            await asyncio.sleep(wait_s)
+        await beats.forever("metrics", self.beat)
 
     def told(self) -> bytes:
         """Return how all workers are: this one now, the others a second ago or when they ended."""

@@ -43,6 +43,4 @@ class Scrubber:
 
     async def run(self) -> None:
         """Beat for ever."""
-        while True:
-            wait_s = await beats.beat("scrubber", self.beat)
-            await asyncio.sleep(wait_s)
+        await beats.forever("scrubber", self.beat)
