@@ -6,6 +6,7 @@ import argparse
 import gc
 import logging
 import os
+import signal
 import sys
 import time
 from collections import Counter
@@ -19,6 +20,8 @@ from tests.simulation.world import Outcome, World
 
 CHUNK = 8
 """Seeds of one child process: what a crash leaves in memory is gone with it."""
+PATIENCE_S = 120
+"""Real seconds that a seed may take; on a busy machine the longest takes some ten."""
 QUIET_SHARE = 0.2
 TABLE = (
     "seeds", "quiet seeds", "operations", "answered", "refused", "told to try later", "unanswered", "repeated",
@@ -63,10 +66,32 @@ def live(seed: int, share: float, *, verbose: bool = False) -> Outcome:
     """Run one seed."""
     with scratch() as folder:
         world = World(seed, folder, quiet=is_quiet(seed, share), say=_say if verbose else None)
-        outcome = world.run()
+        signal.signal(signal.SIGALRM, _give_up)
+        signal.setitimer(signal.ITIMER_REAL, PATIENCE_S, 1.0)
+        try:
+            outcome = world.run()
+        except Endless:
+            outcome = Outcome(seed, None, {}, "", PATIENCE_S)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+        if _late:  # whatever the product made of it
+            _late.clear()
+            outcome.failure = f"it does not end: {PATIENCE_S} s of real time are over"
         _GRAVEYARD.append(world)
         gc.freeze()
         return outcome
+
+
+class Endless(BaseException):
+    """A seed goes on in real time and gets nowhere; nothing of the product is to handle that."""
+
+
+_late: list[type[Endless]] = []
+
+
+def _give_up(_number: int, _frame: object) -> None:
+    _late.append(Endless)
+    raise Endless
 
 
 _GRAVEYARD: list[World] = []

@@ -142,6 +142,15 @@ class Disk:
 
         return Simulated
 
+    def sleep(self, seconds: float) -> None:
+        """Have a thread of a process sleep; where that died meanwhile, it wakes up no more."""
+        process = PROCESS.get()
+        assert process is not None
+        assert not self.loop.is_hub(), "the loop of a process sleeps"
+        self.loop.pause(seconds)
+        if not process.is_alive:
+            self.loop.vanish()
+
     def _flock(self, handle: int, operation: int) -> None:
         process = PROCESS.get()
         assert process is not None

@@ -59,3 +59,25 @@ def test_a_broken_product_fails_and_the_command_that_shows_it_again_is_printed()
     assert done.returncode == 1, done.stdout + done.stderr
     assert "took effect at version" in done.stdout
     assert "scripts/simulate --seed" in done.stdout
+
+
+ENDLESS = """
+import sys
+import ledger.decider
+from tests.simulation import __main__ as simulation
+
+def forever(*_):
+    while True:
+        pass
+
+simulation.PATIENCE_S = 1
+ledger.decider._present = forever
+sys.exit(simulation.main(sys.argv[1:]))
+"""
+"""The simulator on a product that gets stuck in real time, in which the clock of a seed does not move."""
+
+
+def test_a_product_that_gets_stuck_in_real_time_fails_its_seed_instead_of_holding_up_all():
+    done = simulate("--seeds", "1", program=("-c", ENDLESS))
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "seed 1 failed: it does not end" in done.stdout

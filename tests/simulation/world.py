@@ -253,6 +253,7 @@ class World:
                 (os, "urandom", chance.randbytes),
                 (random, "_urandom", chance.randbytes),
                 (time, "monotonic", now),
+                (time, "sleep", self.disk.sleep),
                 (time, "perf_counter", now),
                 (time, "perf_counter_ns", lambda: int(now() * 1e9)),
                 (time, "time_ns", lambda: START_US * 1000 + int(now() * 1e9)),
