@@ -24,8 +24,8 @@ from tests.scratch import scratch
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("ledger", "projections", "server", "tests", "scripts", "pyproject.toml", "README.md")
-TIMEOUT_S = 600
-"""A bug may make a test wait for ever: that is noticed too."""
+TIMEOUT_S = 120
+"""A bug may make a test wait for ever: that is noticed too. The slowest test file takes a quarter of that."""
 
 
 class Seen(NamedTuple):
