@@ -56,7 +56,7 @@ def test_every_row_has_a_name_of_its_own_and_every_fault_meets_every_action():
 def test_an_answer_that_nothing_was_recorded_is_true_when_the_disk_fails_in_a_commit(bench):
     # Given appends on a log whose last process was killed, and a disk that is full from the middle of a commit on
     fault, append = Fault(do="ENOSPC", more=ALL), BY_NAME["an append after a crash"]
-    for point in range(43, 46):  # the writes of a group's commit, the last of which makes it valid
+    for point in range(42, 50):  # among them the writes of a group's commit, the last of which makes it valid
         db = bench.starts.copy(append.start, bench.place)
         wanted = Fault(do=fault.do, at=point, more=fault.more)
         done = bench.forks.run(*append.arguments(db), environment=shim.environment(bench.place, wanted))
