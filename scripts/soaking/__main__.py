@@ -237,4 +237,4 @@ def main(minutes: float, rate: float, seed: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="scripts/soak")

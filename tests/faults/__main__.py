@@ -82,9 +82,21 @@ def _show(rows: list[Row], told: list[dict[str, Any]]) -> None:
     print(f"{len(told)} faults, {times} times, {kills} processes killed; not as expected: {wrong or 'none'}")
 
 
+EXAMPLES = """examples:
+  scripts/faults                          all rows, about four minutes
+  scripts/faults --only 'power cut'       rows whose name has these words
+  scripts/faults --kills 1000 --seed 7    more of them, at other points
+"""
+
+
 def main() -> int:
     """Run the rows asked for and print the table."""
-    parser = argparse.ArgumentParser(description="Do every real fault to the real program, and look what comes of it.")
+    parser = argparse.ArgumentParser(
+        prog="scripts/faults",
+        description="Do every real fault to the real program, and look what comes of it. Exit 1: not as expected.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--only", default="", help="only rows whose name has these words")
     parser.add_argument("--kills", type=int, default=200, help="how many processes to kill, about")
     parser.add_argument("--seed", type=int, default=1)

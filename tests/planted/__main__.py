@@ -133,4 +133,4 @@ def main(only: str, jobs: int) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="scripts/planted")
