@@ -11,10 +11,11 @@ import asyncio
 import gc
 import sys
 import time
-from collections import deque
-from itertools import cycle
+from collections import defaultdict, deque
+from itertools import chain, cycle
 from pathlib import Path
 from threading import Event, Thread
+from typing import NamedTuple
 
 import msgspec
 import uvloop
@@ -30,30 +31,50 @@ PATIENCE_S = 5.0
 """How long after the last request answers are waited for."""
 OPEN = 4 * CONNECTIONS
 """Connections: as many requests may be under way before others wait for one."""
+READS, WRITES = "reads", "writes"
 SHARES = (0.5, 0.9, 0.99, 0.999)
 
 
-class Told(msgspec.Struct, frozen=True):
-    """What came of it. ``late_s``: how long after the last request was due the last answer came; latencies in ms.
+class Latencies(msgspec.Struct, frozen=True):
+    """How long answers took, in milliseconds."""
 
-    ``lag_ms``: the 99th percentile of how late a request was sent although a connection was free, which is the
-    generator's fault and part of the latencies. ``busy``: the share of one core that the generator used.
-    """
-
-    answers: int
-    faults: int
-    late_s: float
     p50_ms: float
     p90_ms: float
     p99_ms: float
     p999_ms: float
     max_ms: float
+
+    def __str__(self) -> str:
+        return " / ".join(f"{value:.2f}" for value in (self.p50_ms, self.p90_ms, self.p99_ms, self.p999_ms))
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What came of it. ``late_s``: how long after the last request was due the last answer came.
+
+    ``kinds``: the latencies of reads and of writes, as far as there were any: where they wait for different things,
+    those of ``all`` are a median of the ones and a tail of the others. ``lag_ms``: the 99th percentile of how late a
+    request was sent although a connection was free, which is the generator's fault and part of the latencies.
+    ``busy``: the share of one core that the generator used.
+    """
+
+    answers: int
+    faults: int
+    late_s: float
+    all: Latencies
+    kinds: dict[str, Latencies]
     lag_ms: float
     busy: float
 
     def __str__(self) -> str:
-        values = (self.p50_ms, self.p90_ms, self.p99_ms, self.p999_ms)
-        return f"{' / '.join(f'{value:.2f}' for value in values)} (lag {self.lag_ms:.2f}, busy {self.busy:.0%})"
+        apart = [f"{kind} {self.kinds[kind]}" for kind in sorted(self.kinds)] if len(self.kinds) > 1 else []
+        return f"{', '.join([str(self.all), *apart])} (lag {self.lag_ms:.2f}, busy {self.busy:.0%})"
+
+
+class Encoded(NamedTuple):
+    """A request as it is sent, and which kind of latency it adds to."""
+
+    kind: str
+    raw: bytes
 
 
 class Client(Answers):
@@ -63,19 +84,20 @@ class Client(Answers):
         super().__init__()
         self._crowd = crowd
         self._meant_s = 0.0
+        self._kind = ""
 
     def begun(self) -> None:
         """Be free."""
         self._crowd.free.append(self)
 
-    def send(self, request: bytes, meant_s: float) -> None:
+    def send(self, request: Encoded, meant_s: float) -> None:
         """Send a request that was meant for a moment."""
-        self._meant_s = meant_s
-        self.transport.write(request)
+        self._meant_s, self._kind = meant_s, request.kind
+        self.transport.write(request.raw)
 
     def answered(self, *, is_good: bool) -> None:
         """Be free again."""
-        self._crowd.answered(self, self._meant_s, is_good)
+        self._crowd.answered(self, self._kind, self._meant_s, is_good)
 
     def failed(self, reason: str) -> None:
         """Count a fault; the connection takes no more requests."""
@@ -85,14 +107,15 @@ class Client(Answers):
 class Crowd:
     """All the connections, the requests that are due, and how long each took."""
 
-    def __init__(self, requests: list[bytes], rate: float, seconds: float) -> None:
+    def __init__(self, requests: list[Encoded], rate: float, seconds: float) -> None:
         self.free: deque[Client] = deque()
         self.faults = 0
         self._requests = cycle(requests)
         self._rate = rate
         self._count = max(1, round(rate * seconds))
         self._sent = 0
-        self._latencies: list[float] = []
+        self._answers = 0
+        self._latencies: defaultdict[str, list[float]] = defaultdict(list)
         self._lags: list[float] = []
         self._loop = asyncio.get_running_loop()
         self._now_s = time.perf_counter
@@ -111,17 +134,17 @@ class Crowd:
             async with asyncio.timeout(due_s + PATIENCE_S):
                 await self._over.wait()
         except TimeoutError:
-            self.faults += self._count - len(self._latencies)  # never answered
+            self.faults += self._count - self._answers  # never answered
         finally:
             enough.set()
             ticking.join()
         took_s = self._now_s() - self._began_s
         late_s = max(took_s - due_s, 0.0)
         busy = (time.process_time() - used_s) / took_s
-        found = sorted(self._latencies) or [PATIENCE_S]
-        shares = [_at(found, share) for share in SHARES]
+        kinds = {kind: _latencies(found) for kind, found in self._latencies.items()}
+        found = _latencies(list(chain.from_iterable(self._latencies.values())) or [PATIENCE_S])
         lag_ms = _at(sorted(self._lags) or [0.0], 0.99)
-        return Told(len(self._latencies), self.faults, late_s, *shares, found[-1] * 1000, lag_ms, busy)
+        return Told(self._answers, self.faults, late_s, found, kinds, lag_ms, busy)
 
     def _tick(self, enough: Event) -> None:
         while self._sent < self._count and not enough.is_set():
@@ -139,15 +162,21 @@ class Crowd:
                 self._lags.append(now_s - meant_s)
             self.free.popleft().send(next(self._requests), self._began_s + meant_s)
 
-    def answered(self, client: Client, meant_s: float, is_good: bool) -> None:
+    def answered(self, client: Client, kind: str, meant_s: float, is_good: bool) -> None:
         """Note an answer; the connection is free for what is due."""
-        self._latencies.append(self._now_s() - meant_s)
+        self._latencies[kind].append(self._now_s() - meant_s)
+        self._answers += 1
         self.faults += not is_good
         one_was_free = bool(self.free)
         self.free.append(client)
         self._send(is_own_fault=one_was_free)
-        if len(self._latencies) == self._count:
+        if self._answers == self._count:
             self._over.set()
+
+
+def _latencies(seconds: list[float]) -> Latencies:
+    ordered = sorted(seconds)
+    return Latencies(*(_at(ordered, share) for share in SHARES), ordered[-1] * 1000)
 
 
 def _at(ordered: list[float], share: float) -> float:
@@ -155,7 +184,7 @@ def _at(ordered: list[float], share: float) -> float:
     return ordered[min(int(len(ordered) * share), len(ordered) - 1)] * 1000
 
 
-async def load(port: int, rate: float, seconds: float, requests: list[bytes]) -> Told:
+async def load(port: int, rate: float, seconds: float, requests: list[Encoded]) -> Told:
     """Send the requests in turn, so many a second."""
     loop = asyncio.get_running_loop()
     crowd = Crowd(requests, rate, seconds)
@@ -171,12 +200,13 @@ class Request(msgspec.Struct, frozen=True):
     path: str
     body: str = ""
 
-    def encode(self, port: int, headers: list[str]) -> bytes:
-        """Return it as bytes."""
+    def encode(self, port: int, headers: list[str]) -> Encoded:
+        """Return it as it is sent."""
         body = self.body.encode()
         more = [f"Content-Length: {len(body)}", "Content-Type: application/json"] if body else []
         lines = "".join(f"{line}\r\n" for line in (f"Host: 127.0.0.1:{port}", *headers, *more))
-        return f"{'POST' if body else 'GET'} {self.path} HTTP/1.1\r\n{lines}\r\n".encode() + body
+        head = f"{'POST' if body else 'GET'} {self.path} HTTP/1.1\r\n{lines}\r\n"
+        return Encoded(WRITES if body else READS, head.encode() + body)
 
 
 def main() -> None:
