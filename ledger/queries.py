@@ -9,6 +9,7 @@ from typing import Any
 
 from msgspec.structs import astuple
 
+from ledger import engine
 from ledger.errors import Damaged
 from ledger.events import QUIET, Recorded
 from ledger.merkle import Frontier
@@ -27,7 +28,7 @@ COLUMNS = (
     f"iif({_IS_KEPT}, data, NULL), nullif(salt, zeroblob(16)), iif({_IS_KEPT}, digest, {_KEPT_DIGEST})"
 )
 """What a query of events asks for to make each row a ``Recorded``."""
-_INSERT = f"INSERT INTO events ({_NAMES}, leaf) VALUES (?{',?' * 13})"
+_EVENTS = f"events ({_NAMES}, leaf)"
 _HEAD = "SELECT size, recorded, frontier FROM head"
 STREAM = f"SELECT {COLUMNS} FROM events WHERE stream = ? AND version > ? ORDER BY version LIMIT ?"
 _AT = f"SELECT {COLUMNS} FROM events WHERE stream = ? AND version = ?"
@@ -145,7 +146,7 @@ def rows_of(connection: Any, sql: str, parameters: tuple[Any, ...], size_max: in
 def write(connection: Any, sealed: Sealed) -> None:
     """Write what a session staged: events, completed tree nodes, what is erased, and the new end of the log."""
     rows = [(*astuple(event), leaf) for event, leaf in zip(sealed.events, sealed.leaves, strict=True)]
-    connection.executemany(_INSERT, rows)
+    engine.insert(connection, _EVENTS, 14, rows)
     if sealed.nodes:
         connection.executemany("INSERT INTO tree (level, idx, hash) VALUES (?, ?, ?)", sealed.nodes)
     if sealed.imports:

@@ -357,7 +357,7 @@ class Engine:
                     memory = self._memories[projection.name]
                     mine = [event for event in fresh if event.type in projection.types]
                     changed[projection.name] = projection.apply(db, projection.name, mine, memory) if mine else []
-                    move(db, projection, fresh[-1])
+            move(db, [each for each in self._projections if each.name in changed], batch[-1])
             if any(event.type in ERASURES for event in batch):
                 scrub.want(db)
             db.execute("COMMIT")

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from ledger import engine as sqlite
 from ledger import messages, upcast
 from ledger.events import TYPES, Changed, Created, ErrorInfo, Message, Recorded, Step
 from ledger.messages import ToolReturn
@@ -160,7 +161,7 @@ class _Fold:
             if open.is_kept:
                 rows.append((stream, open.position, _OPEN, _encode(open)))
         columns = "stream, position, place, state"
-        self._db.executemany(f"INSERT INTO {self._table} ({columns}) VALUES (?, ?, ?, ?)", rows)
+        sqlite.insert(self._db, f"{self._table} ({columns})", 4, rows)
 
     def _open(self, event: Recorded) -> Open:
         """Return what is remembered of a stream, to be changed."""

@@ -105,6 +105,9 @@ def checkpoints(db: Any) -> dict[str, tuple[int, int, bytes]]:
     return {row[0]: row[1:] for row in db.execute("SELECT name, version, position, leaf FROM projections")}
 
 
+_MOVED = (
+    "ON CONFLICT (name) DO UPDATE SET version = excluded.version, position = excluded.position, leaf = excluded.leaf"
+)
 NO_CHECKPOINT = (-1, 0, b"")
 """Version, position and leaf of a projection that has none."""
 
@@ -114,14 +117,11 @@ def drop(db: Any, name: str) -> None:
     db.execute("DELETE FROM projections WHERE name = ?", (name,))
 
 
-def move(db: Any, projection: Projection, last: Recorded | None) -> None:
-    """Set a projection's checkpoint to an event of the log; None: before the first."""
+def move(db: Any, projections: Sequence[Projection], last: Recorded | None) -> None:
+    """Set checkpoints of projections to an event of the log; None: before the first."""
     position, leaf = (last.position, leaf_hash(last)) if last else (0, b"")
-    db.execute(
-        "INSERT INTO projections VALUES (?, ?, ?, ?) ON CONFLICT (name) DO UPDATE SET "
-        "version = excluded.version, position = excluded.position, leaf = excluded.leaf",
-        (projection.name, projection.version, position, leaf),
-    )
+    rows = [(each.name, each.version, position, leaf) for each in projections]
+    sqlite.insert(db, "projections", 4, rows, _MOVED)
 
 
 def make_missing(db: Any, projections: Sequence[Projection]) -> list[Projection]:
@@ -133,7 +133,7 @@ def make_missing(db: Any, projections: Sequence[Projection]) -> list[Projection]
         for projection in missing:
             projection.create(db, projection.name)
             projection.index(db, projection.name, secrets.token_hex(4))
-            move(db, projection, None)
+        move(db, missing, None)
         db.execute("COMMIT")
     except BaseException:
         sqlite.roll_back(db)

@@ -159,7 +159,7 @@ def _swap(
             for old, new in zip(tables_of(projection), tables_of(projection, NEW), strict=True):
                 db.execute(f"DROP TABLE IF EXISTS {old}")
                 db.execute(f"ALTER TABLE {new} RENAME TO {old}")
-            move(db, projection, last)
+        move(db, chosen, last)
         if had_data:
             scrub.want(db)
         db.execute("COMMIT")

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from ledger import engine as sqlite
 from ledger.events import CALLBACK_TYPES, ERASURES, QUIET, TYPES, Recorded
 from ledger.state import MOVED, State, evolve, fact_of
 from ledger.times import TIME_MIN_US, from_text
@@ -155,14 +156,13 @@ class ResourceProjection:
 
     def _write(self, db: Any, table: str, created: dict[str, State], changed: dict[str, State]) -> None:
         if created:
-            marks = ",".join("?" * (len(COLUMNS) + 1))
             last = db.execute(f"SELECT {NEWEST} FROM {table} ORDER BY created_position DESC LIMIT 1").fetchone()
             newest_us = last[0] if last else TIME_MIN_US
             rows = []
             for state in created.values():
                 newest_us = max(newest_us, state.created_us)
                 rows.append(self._row(state, newest_us))
-            db.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
+            sqlite.insert(db, table, len(COLUMNS) + 1, rows)
         if changed:
             sets = ", ".join(f"{name} = ?{number}" for number, name in enumerate(COLUMNS, 1) if number > 1)
             rows = [self._row(state) for state in changed.values()]

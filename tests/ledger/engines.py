@@ -37,8 +37,10 @@ class Full:
     def __getattr__(self, name):
         return getattr(self._connection, name)
 
-    def executemany(self, *_):
-        raise OperationalError("database or disk is full")
+    def execute(self, sql, *parameters):
+        if sql.startswith("INSERT"):
+            raise OperationalError("database or disk is full")
+        return self._connection.execute(sql, *parameters)
 
 
 @contextlib.contextmanager
