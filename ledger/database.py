@@ -30,6 +30,11 @@ CACHE_MIB = 64
 WAL_PAGES = 8192
 """Pages of WAL (32 MiB) after which it is written back: streams are spread over the index by chance, so that writing
 back seldom writes each page of it once for many transactions."""
+_ALIEN = (
+    "SELECT iif(type = 'view', 'view', 'virtual table'), name FROM sqlite_schema "
+    "WHERE type = 'view' OR sql LIKE 'CREATE VIRTUAL%' LIMIT 1"
+)
+"""What a crafted file can hold in the place of a table, or beside it, so that reading it runs more than our SQL."""
 ENTER_INTERVAL_S = 0.02
 """Wait between two looks at whether another writer lets others in: a start in which it is alone takes about as long."""
 
@@ -77,6 +82,10 @@ def _check_format(connection: Any, path: Path) -> None:
         raise Unreadable(path=path, reason="it is a database, but not a ledger")
     if version > FORMAT:
         raise Unreadable(path=path, reason=f"its format {version} is newer than this program's {FORMAT}")
+    alien = connection.execute(_ALIEN).fetchone()
+    if alien is not None:
+        what = f"the {alien[0]} '{alien[1]}', which no ledger has; whoever made the file may want to harm who reads it"
+        raise Unreadable(path=path, reason=f"it holds {what}")
 
 
 def open_writer(path: Path, name: str | None, *, is_alone: bool = False) -> Any:

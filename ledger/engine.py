@@ -74,6 +74,10 @@ def connect(path: Path, *, read_only: bool, immutable: bool = False, cache_mib: 
     try:
         connection.execute(f"PRAGMA cache_size = -{cache_mib * 1024}")
         connection.execute("PRAGMA temp_store = MEMORY")
+        # A file may come from somebody else: nothing in its schema gets at more than plain SQL, and its pages are
+        # looked at before they are believed.
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("PRAGMA cell_size_check = ON")
     except BaseException:
         connection.close()
         raise

@@ -149,3 +149,26 @@ def test_a_log_in_a_folder_that_cannot_be_written_is_told_with_what_to_do(tmp_pa
     monkeypatch.setattr(database.os, "access", lambda *_: False)
     with pytest.raises(Unreadable, match="copy both to a folder of your own"):
         database.open_reader(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ("ALTER TABLE head RENAME TO x; CREATE VIEW head AS SELECT * FROM x", "the view 'head'"),
+        ("CREATE VIEW more AS SELECT * FROM more_still", "the view 'more'"),
+        ("CREATE VIRTUAL TABLE words USING fts5(text)", "the virtual table 'words'"),
+    ],
+)
+@pytest.mark.parametrize("read_only", [True, False])
+async def test_a_file_that_runs_sql_of_its_own_is_not_opened(newer, change, what, read_only):
+    with contextlib.closing(engine.connect(newer, read_only=False)) as connection:
+        connection.executescript(change)
+    with pytest.raises(Unreadable, match=f"it holds {what}, which no ledger has"):
+        await SqliteStore.open(newer, read_only=read_only)
+
+
+async def test_a_schema_of_somebody_else_gets_at_nothing_but_plain_sql(newer):
+    with contextlib.closing(engine.connect(newer, read_only=False)) as connection:
+        connection.execute("CREATE TABLE more (x DEFAULT (fts3_tokenizer('simple')))")
+        with pytest.raises(engine.Error, match="unsafe use of fts3_tokenizer"):
+            connection.execute("INSERT INTO more DEFAULT VALUES")
