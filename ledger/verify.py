@@ -155,7 +155,7 @@ def verify(
     """
     connection.execute("BEGIN")
     try:
-        name = _name(connection)
+        name, unnamed = _name(connection)
         witnesses = Witnesses(name, keys, must_sign=must_sign)
         if remembered is not None:
             witnesses.remember(remembered[1], remembered[0])
@@ -165,7 +165,7 @@ def verify(
     finally:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
-    problems = in_order(verifier.problems)
+    problems = in_order([*unnamed, *verifier.problems])
     return Verdict(
         ok=not problems,
         name=name,
@@ -179,11 +179,13 @@ def verify(
     )
 
 
-def _name(connection: Any) -> str:
+def _name(connection: Any) -> tuple[str, list[Problem]]:
+    """Return the ledger's name; where it cannot be read, no checkpoint seems to be of this ledger, so why is told."""
     try:
-        return str(connection.execute("SELECT name FROM ledger").fetchone()[0])
-    except (engine.Error, TypeError):
-        return ""  # what is wrong with the file is told by what comes
+        row = connection.execute("SELECT name FROM ledger").fetchone()
+    except (engine.Error, UnicodeDecodeError) as error:
+        return "", [Problem(0, f"the name of the ledger cannot be read: {error}")]
+    return ("", [Problem(0, "the ledger has no name")]) if row is None else (str(row[0]), [])
 
 
 def _verify(connection: Any, progress: Progress | None, witnesses: Witnesses) -> Verifier:

@@ -18,7 +18,7 @@ from ledger.events import TYPES, Changed, Created, ErrorInfo, Message, Recorded,
 from ledger.messages import ToolReturn
 from ledger.transitions import KINDS
 from projections.projection import Memory, Within
-from projections.signature import NAME_MAX, error_type, mask, signature, tool_name
+from projections.signature import NAME_MAX, error_type, mask, read_of, signature, tool_name
 from projections.spans import short
 from projections.toolcalls import returns_of, text_of
 
@@ -92,7 +92,7 @@ class FailuresProjection(Within):
     """
 
     name = "failures"
-    version = 2
+    version = 3
     types = frozenset(f"{kind}.{verb}" for kind in KINDS for verb in _VERBS if f"{kind}.{verb}" in TYPES) | {
         "run.step",
         "run.message",
@@ -261,7 +261,7 @@ class _Fold:
             return
         open = self._open(event)
         if open.user_id is not None:  # it has not ended
-            open.error, open.stop_reason = told or open.error, fact.stop_reason or open.stop_reason
+            open.error, open.stop_reason = _kept(told) or open.error, fact.stop_reason or open.stop_reason
             open.agent_id = fact.agent_id or open.agent_id
 
     def _amend(self, stream: str, stop_reason: str | None, told: Told | None) -> bool:
@@ -350,6 +350,13 @@ def _told(fact: Changed) -> Told | None:
         if isinstance(said, str) and said:
             return Told(None, said)
     return None
+
+
+def _kept(told: Told | None) -> Told | None:
+    """Return what an end will need of what was told before it: a message may have 1 MiB, and thousands are kept."""
+    if told is None:
+        return None
+    return Told(told.type and short(told.type, NAME_MAX), told.message and read_of(told.message))
 
 
 def _last_line(error: ErrorInfo) -> str | None:

@@ -80,13 +80,18 @@ def mask(message: str, tool: str | None = None) -> str:
     """
     if tool and len(tool) > 2:
         message = _ends(message, READ_MAX * 10, READ_MAX * 5, READ_MAX * 5).replace(tool, "<tool>")
-    text = " ".join(_ends(message, READ_MAX, READ_MAX // 2, READ_MAX // 2).split())
+    text = " ".join(read_of(message).split())
     text = _URL.sub("<url>", text)
     text = _unquoted(text)
     text = _HOST.sub("<address>", _TIME.sub("<time>", _ARN.sub("<id>", text)))
     text = _THOUSANDS.sub("", text)
     text = _WORD.sub(_words(), text)
     return _ends(_REPEATED.sub(r"\1 …", _DRIVE.sub("<path>", text)), MESSAGE_MAX, HEAD, TAIL)
+
+
+def read_of(message: str) -> str:
+    """Return what ``mask`` reads of a message that no tool is named in: all of it, or both its ends."""
+    return _ends(message, READ_MAX, READ_MAX // 2, READ_MAX // 2)
 
 
 def _ends(text: str, size_max: int, head: int, tail: int) -> str:

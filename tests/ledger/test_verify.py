@@ -227,6 +227,19 @@ def test_a_head_that_was_tampered_with_is_told(raw, change):
     assert first_bad(raw) in {SIZE, SIZE + 1}
 
 
+@pytest.mark.parametrize(
+    ("statement", "problem"),
+    [
+        ("DELETE FROM ledger", "the ledger has no name"),
+        ("DROP TABLE ledger", "the name of the ledger cannot be read: no such table: ledger"),
+        ("UPDATE ledger SET name = CAST(x'ff' AS TEXT)", "the name of the ledger cannot be read: "),
+    ],
+)
+def test_a_name_that_cannot_be_read_is_told_before_what_no_longer_agrees_with_it(raw, statement, problem):
+    raw.execute(statement)
+    assert verify(raw).problems[0].problem.startswith(problem)
+
+
 def test_a_head_that_is_gone_is_told(raw):
     raw.execute("DELETE FROM head")
     assert first_bad(raw) is not None

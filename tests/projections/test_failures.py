@@ -163,6 +163,34 @@ async def test_so_it_is_also_where_each_event_finds_a_process_that_knows_nothing
     assert rows(tmp_path / "views.db") == expected
 
 
+async def test_a_long_error_that_is_told_before_the_end_counts_as_if_told_at_it_and_is_not_kept_whole(tmp_path):
+    # given: two runs with an error of half a MiB, told of one before its end, of the other with it
+    error = {"type": "T" * 1000, "message": f"begin {'word ' * 100_000}end"}
+    async with Ledger.open(tmp_path / "ledger.db") as ledger:
+        views = Engine(ledger, tmp_path / "views.db")
+        await views.open()
+        await tell(ledger, RUN, [("updated", {"error": error})])
+        await views.catch_up()
+        kept = views._memories["failures"][RUN].error
+        # when
+        await ledger.append(RUN, "run.failed", {})
+        await tell(ledger, ids.make("run"), [("failed", {"error": error})])
+        await views.catch_up()
+        await views.close()
+    # then
+    (before,), (after,) = (
+        ask(
+            tmp_path / "views.db",
+            f"SELECT signature, said, message, error_type FROM failures WHERE stream {which} ?",
+            RUN,
+        )
+        for which in ("=", "<>")
+    )
+    assert before == after
+    assert (before[2][:5], before[2][-3:]) == ("begin", "end")
+    assert len(kept.message) + len(kept.type) < 2_500
+
+
 async def test_of_jobs_that_expire_and_batches_that_fail_the_cause_says_so(tmp_path):
     async with Ledger.open(tmp_path / "ledger.db") as ledger:
         # given
