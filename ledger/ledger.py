@@ -28,7 +28,7 @@ from ledger.recorder import Recorder
 from ledger.session import Work
 from ledger.sqlite import SqliteStore
 from ledger.state import State
-from ledger.store import MemoryStore, Store
+from ledger.store import BATCH_SIZE, MemoryStore, Store
 from ledger.writer import QUEUE_MAX, Writer
 
 TAIL_MAX = 20_000
@@ -191,7 +191,8 @@ class Ledger:
             raise Erased(id=prior.stream, position=state.erased_position)
         request = commands.check_prior(prior, context, skip_refused=skip_refused)
         events = await self.store.scan(prior.position - request.events, request.events)
-        state = states.as_of(await self.store.stream(prior.stream), position=prior.position)
+        known = (await self.store.streams([prior.stream], bare=True))[prior.stream]
+        state = states.as_of(known, position=prior.position)
         return Receipt(position=prior.position, state=state, events=tuple(events), prior=prior)
 
     async def append(
@@ -297,7 +298,7 @@ class Ledger:
 
     async def state(self, id: str) -> State | None:
         """Return what a resource is now, folded from the log; None when it does not exist."""
-        return states.fold(await self.store.stream(id))
+        return states.fold((await self.store.streams([id], bare=True)).get(id, ()))
 
     async def events(self, after: int = 0) -> AsyncIterator[Recorded]:
         """Yield every event above position ``after``, in order, and then each further one as it is recorded."""
@@ -320,7 +321,7 @@ class Ledger:
         if self._tail and self._tail[0].position <= after + 1 <= self._tail[-1].position:
             newer = list(islice(reversed(self._tail), self._tail[-1].position - after))  # mostly a few of thousands
             return newer[::-1][:limit]
-        return await self.store.scan(after, limit)
+        return await self.store.scan(after, limit, size_max=BATCH_SIZE)
 
     async def wait_beyond(self, position: int) -> None:
         """Wait until the log is longer than ``position``."""
@@ -348,7 +349,7 @@ class Ledger:
 
     async def _read_on(self) -> None:
         while self.size < self._told:
-            events = await self.store.scan(self.size, 10_000)
+            events = await self.store.scan(self.size, 10_000, size_max=BATCH_SIZE)
             if not events:
                 return
             self._on_recorded([event for event in events if event.position > self.size])

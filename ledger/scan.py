@@ -7,12 +7,11 @@ from typing import Any
 
 from ledger import engine
 from ledger.queries import COLUMNS
+from ledger.store import BATCH_SIZE
 
 BATCH = 10_000
 BATCH_FIRST = 100
 """Rows that are read at once; as long as it is not known how large they are, a few."""
-BATCH_SIZE = 16 * 2**20
-"""Bytes of data that are read at once: a message may have 1 MiB."""
 _DATA = 10
 _ROWS = f"SELECT {COLUMNS}, leaf FROM events ORDER BY position"  # noqa: S608 - of constants
 

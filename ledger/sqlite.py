@@ -19,6 +19,7 @@ from ledger.errors import InDoubt, StoreClosed, StoreFailed, Unavailable, Unread
 from ledger.events import Recorded
 from ledger.proofs import Tree
 from ledger.session import Head, Session, States, Work
+from ledger.store import BATCH_SIZE
 
 T = TypeVar("T")
 
@@ -172,13 +173,13 @@ class SqliteStore:
         sql = f"SELECT {queries.COLUMNS} FROM events WHERE position > ? AND type IN ({names}) ORDER BY position LIMIT ?"
         return await self._read(lambda connection: queries.rows_of(connection, sql, (after, limit), size_max))
 
-    async def facts(self, after: int, limit: int) -> list[Recorded]:
+    async def facts(self, after: int, limit: int, size_max: int | None = None) -> list[Recorded]:
         """See ``Store.facts``."""
-        return await self._read(lambda connection: queries.rows_of(connection, queries.FACTS, (after, limit)))
+        return await self._read(lambda connection: queries.rows_of(connection, queries.FACTS, (after, limit), size_max))
 
     async def batches(self, after: int = 0, size: int = 10_000) -> AsyncIterator[list[Recorded]]:
         """See ``Store.batches``."""
-        while batch := await self.scan(after, size):
+        while batch := await self.scan(after, size, size_max=BATCH_SIZE):
             yield batch
             after = batch[-1].position
 

@@ -21,6 +21,9 @@ from ledger.session import Head, Sealed, Session, States, Work
 
 T = TypeVar("T")
 
+BATCH_SIZE = 16 * 2**20
+"""Bytes of data in one batch of the log, which many thousand events have as a rule: a message may have 1 MiB."""
+
 
 def up_to(size_max: int | None, events: Iterable[Recorded]) -> Iterator[Recorded]:
     """Yield events until their data is ``size_max`` bytes or more; all of them where that is None."""
@@ -78,11 +81,13 @@ class Store(Protocol):
     ) -> list[Recorded]:
         """Return events with a position above ``after``, in order, of the types where given; ``size_max`` as above."""
 
-    async def facts(self, after: int, limit: int) -> list[Recorded]:
+    async def facts(self, after: int, limit: int, size_max: int | None = None) -> list[Recorded]:
         """Return as ``scan`` does, but without what folds do not look at: recorded, key, correlation, salt, digest."""
 
     def batches(self, after: int = 0, size: int = 10_000) -> AsyncIterator[list[Recorded]]:
-        """Yield the whole log above ``after`` in batches, up to the end as it is when reached."""
+        """Yield the whole log above ``after`` in batches of so many events or ``BATCH_SIZE`` bytes of data, up to the
+        end as it is when reached.
+        """
 
     def grown(self) -> int | None:
         """Return the log's size if anybody wrote to it since the last call, else None; cheap and immediate."""
@@ -197,13 +202,13 @@ class MemoryStore:
         events = (event for event in self._log.events[after:] if types is None or event.type in types)
         return list(up_to(size_max, islice(events, limit)))
 
-    async def facts(self, after: int, limit: int) -> list[Recorded]:
+    async def facts(self, after: int, limit: int, size_max: int | None = None) -> list[Recorded]:
         """See ``Store.facts``."""
-        return await self.scan(after, limit)
+        return await self.scan(after, limit, size_max=size_max)
 
     async def batches(self, after: int = 0, size: int = 10_000) -> AsyncIterator[list[Recorded]]:
         """See ``Store.batches``."""
-        while batch := self._log.events[after : after + size]:
+        while batch := await self.scan(after, size, size_max=BATCH_SIZE):
             yield batch
             after = batch[-1].position
 

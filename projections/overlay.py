@@ -15,7 +15,7 @@ from ledger import engine as sqlite
 from ledger.errors import Unreadable
 from ledger.events import Recorded
 from ledger.leaf import leaf_hash
-from ledger.store import Store
+from ledger.store import BATCH_SIZE, Store
 from projections.file import NO_CHECKPOINT, checkpoints
 from projections.projection import Projection, part_of
 from projections.query import IN_MAX
@@ -23,8 +23,6 @@ from projections.reader import Place, Reader
 
 BATCH: Final = 10_000
 """Events that are folded at once."""
-BATCH_SIZE: Final = 32 * 2**20
-"""Bytes of their data: the creation of a job may bring 1 MiB of metadata."""
 HERE: Final = "here"
 """What makes the names of indexes unique."""
 CACHE_SIZE: Final = 64 * 2**20

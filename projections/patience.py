@@ -8,22 +8,54 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from ledger import engine as sqlite
-from ledger.errors import Unavailable
+from ledger.errors import BadRequest, Unavailable
 from projections.reader import HERE, Place
 
 DEADLINE_S: Final = 20.0
 """How long a read on the thread may take: no request waits longer, and no snapshot pins the WAL longer."""
+SIZE_MAX: Final = 128 * 2**20
+"""Bytes that a read may find: a hundred of the largest resources or messages, with room to spare."""
+PART: Final = 128
+"""Rows between two looks at how many bytes they have."""
 LOOKS_MAX: Final = 20
 """Looks for a full-text index that was moved; swaps are far apart, a damaged one is never found."""
 LOOK: Final = 40_000
 """SQLite VM steps between two looks at the clock, about 2 ms."""
 
 
+class TooMuch(Exception):
+    """A read has more bytes than it may have."""
+
+
+def fetched(cursor: Any, size_max: int) -> list[Any]:
+    """Return the rows of a query. Raises ``TooMuch`` once their last columns have more than ``size_max`` bytes.
+
+    What is large stands in the last one: the wire bytes of a resource, a step or a message.
+    """
+    rows: list[Any] = []
+    size = 0
+    while part := cursor.fetchmany(PART):
+        rows += part
+        size += sum([len(row[-1]) for row in part if type(row[-1]) is bytes])
+        if size > size_max:
+            cursor.close()  # it is not at its end, and would hold its snapshot
+            raise TooMuch
+    return rows
+
+
 async def read_patiently(connection: sqlite.Connection, text: str, parameters: dict[str, Any]) -> list[Any]:
-    """Run a query on a connection's thread. Raises ``Unavailable`` where it takes longer than ``DEADLINE_S``."""
+    """Run a query on a connection's thread.
+
+    Raises ``Unavailable`` where it takes longer than ``DEADLINE_S``, ``BadRequest`` for more than ``SIZE_MAX`` bytes.
+    """
     patience = _Patience(DEADLINE_S)
     try:
         return await connection.run(lambda db: patience.read(db, text, parameters))
+    except TooMuch:
+        reason = (
+            f"What is asked for has more than {SIZE_MAX >> 20} MiB; ask for less at once, as with a smaller `limit`."
+        )
+        raise BadRequest(reason=reason) from None
     except (sqlite.OperationalError, _OutOfTime) as error:
         if not patience.is_over():
             raise
@@ -95,8 +127,7 @@ def rows_of(db: Any, text: str, parameters: dict[str, Any]) -> list[Any]:
         with contextlib.suppress(_Moved):
             return _rows(db, text, parameters)
         db.execute("SELECT name FROM projections").fetchall()
-    rows: list[Any] = db.execute(text, parameters).fetchall()
-    return rows
+    return fetched(db.execute(text, parameters), SIZE_MAX)
 
 
 class _Moved(Exception):
@@ -105,9 +136,8 @@ class _Moved(Exception):
 
 def _rows(db: Any, text: str, parameters: dict[str, Any]) -> list[Any]:
     try:
-        rows: list[Any] = db.execute(text, parameters).fetchall()
+        return fetched(db.execute(text, parameters), SIZE_MAX)
     except sqlite.OperationalError as error:
         if str(error).startswith("vtable constructor failed"):
             raise _Moved from error
         raise
-    return rows

@@ -12,7 +12,7 @@ from typing import Any
 
 from ledger import engine as sqlite
 from ledger.events import ERASURES, Recorded
-from ledger.store import Store
+from ledger.store import BATCH_SIZE, Store
 from projections import scrub
 from projections.file import NEW, checkpoints, lock, move
 from projections.projection import Memory, Projection, tables_of
@@ -64,7 +64,7 @@ class Rebuild:
         total = (await self._store.head()).size
         last = 0
         while (growing := grows()) or last < total:
-            batch = await self._store.facts(last, BATCH)
+            batch = await self._store.facts(last, BATCH, BATCH_SIZE)
             if not batch and not growing:
                 break
             if not batch:
@@ -86,7 +86,7 @@ class Rebuild:
     async def _swap(self, last: int) -> int:
         done = False
         while not done:
-            rest = await self._store.scan(last, BATCH)
+            rest = await self._store.scan(last, BATCH, size_max=BATCH_SIZE)
             last = rest[-1].position if rest else last
             at = (await self._store.scan(last - 1, 1))[0] if last else None
             had_data = await self._store.erased() > 0  # so may the old views, whose pages are free after the swap

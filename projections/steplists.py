@@ -13,7 +13,7 @@ from projections.steps import whole
 from projections.transcript import Pages
 from projections.views import VISIBLE, Page, Views
 
-STEP = "steps.id, steps.wire, coalesce(steps.agent_id, runs.agent_id), coalesce(steps.project_id, runs.project_id)"
+STEP = "steps.id, coalesce(steps.agent_id, runs.agent_id), coalesce(steps.project_id, runs.project_id), steps.wire"
 
 
 class StepFilters(msgspec.Struct, frozen=True, kw_only=True):

@@ -156,7 +156,7 @@ def render(state: State) -> bytes:
     return _encode(shown)[:-1]
 
 
-def whole(wire: bytes, agent_id: str | None, project_id: str | None) -> bytes:
+def whole(agent_id: str | None, project_id: str | None, wire: bytes) -> bytes:
     """Return the wire bytes of a step of an agent and project."""
     return wire + b',"agent_id":' + _encode(agent_id) + b',"project_id":' + _encode(project_id) + b"}"
 
@@ -169,7 +169,7 @@ def fold(events: Iterable[Recorded], agent_id: str | None, project_id: str | Non
         if isinstance(step, facts.Step):
             states[step.id] = evolve(states.get(step.id), event, step)
     return {
-        id: whole(render(state), _first(state.agent_id, agent_id), _first(state.project_id, project_id))
+        id: whole(_first(state.agent_id, agent_id), _first(state.project_id, project_id), render(state))
         for id, state in states.items()
     }
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +22,7 @@ from projections.engine import PROJECTIONS
 from projections.history import AsOf
 from projections.line import READS_MAX, Line
 from projections.past import Past, StreamsOf
-from projections.patience import DEADLINE_S, Moment, begin, end, read_patiently
+from projections.patience import DEADLINE_S, Moment, TooMuch, begin, end, fetched, read_patiently
 from projections.query import Cursor, Query
 from projections.reader import HERE, Place, Reader
 from projections.resources import COLUMNS, Render, ResourceProjection, state_of
@@ -31,6 +31,8 @@ STEPS_MAX = 40_000
 """SQLite VM steps that a read may take on the event loop, about 2 ms; longer ones go to a thread."""
 STEPS = 2_000
 """Steps between two looks at how long a read has taken; SQLite counts them over all uses of a statement."""
+QUICK_SIZE_MAX = 4 * 2**20
+"""Bytes that it may find there, about as long."""
 CACHE_MIB = 32
 """MiB of page cache of each of the four connections that read; what is not in it the system's own cache has."""
 ROWS_MAX = 50_000
@@ -226,7 +228,7 @@ class Views:
 
     def keep(self, key: Any, value: Any, size: int, stamp: int) -> None:
         """Keep a value of ``size`` bytes until the views change. ``stamp``: this object's before it was read."""
-        if stamp != self.stamp:
+        if stamp != self.stamp or size > PAGES_SIZE_MAX // 2:
             return
         if self._pages_size + size > PAGES_SIZE_MAX:
             self._pages.clear()
@@ -240,7 +242,7 @@ class Views:
         return state_of(rows[0]) if rows else None
 
     async def read(self, text: str, parameters: dict[str, Any], *, is_long: bool = False) -> list[Any]:
-        """Run a query: at once where it is short, else on a thread, at most ``DEADLINE_S``.
+        """Run a query: at once where it is short, else on a thread. Raises as ``read_patiently``.
 
         ``is_long``: on the thread from the beginning, as full-text search looks at no clock between two finds.
         """
@@ -248,8 +250,8 @@ class Views:
             return await self._read_slowly(text, parameters)
         self._looks, self._broken_off = 0, False
         try:
-            with self._looking():
-                return self._quick.execute(text, parameters).fetchall()  # type: ignore[no-any-return]
+            with self._looking(), suppress(TooMuch):  # which the thread may have
+                return fetched(self._quick.execute(text, parameters), QUICK_SIZE_MAX)
         except sqlite.OperationalError:
             if not self._broken_off:
                 raise

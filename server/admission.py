@@ -11,6 +11,11 @@ BULK_SHARE: Final = 0.75
 BULK_RETRY_AFTER_S: Final = 5
 """When a body that found no room may come again: about what the largest takes to be appended."""
 
+LARGE: Final = 1024 * 1024
+"""Bytes from which on an answer is counted: as many requests as there may be with smaller ones are not too much."""
+LARGE_RETRY_AFTER_S: Final = 5
+"""When who asks for a large answer and found no room may come again."""
+
 
 class Bodies:
     """The bytes of bodies that requests hold at once, from their arrival until they are answered.
@@ -43,3 +48,30 @@ class Bodies:
         So one of two large bodies that do not fit side by side is refused at once, and not in its middle.
         """
         return declared if declared is not None and declared > self._command_size_max else 0
+
+
+class Answers:
+    """The bytes that answers are made of, as far as they are large: from when they are read until the client has them.
+
+    ``size_max``: of all together; one alone may always be made.
+    """
+
+    def __init__(self, size_max: int) -> None:
+        self.size_max = size_max
+        self.size = 0
+
+    def take(self, size: int) -> int:
+        """Count bytes in; return how many those are: none of a small answer. Raises ``Unavailable`` without room."""
+        if size < LARGE:
+            return 0
+        if self.size and self.size + size > self.size_max:
+            raise Unavailable(
+                reason="large answers to other requests fill the memory that there is for them",
+                retry_after_s=LARGE_RETRY_AFTER_S,
+            )
+        self.size += size
+        return size
+
+    def give_back(self, size: int) -> None:
+        """Count bytes out."""
+        self.size -= size

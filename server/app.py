@@ -26,7 +26,7 @@ from projections.file import views_path
 from projections.rebuild import Progress
 from projections.views import Views
 from server import audit, beats, logs, problems
-from server.admission import Bodies
+from server.admission import Answers, Bodies
 from server.auth import NOBODY, Callers
 from server.callbacks.dispatcher import Dispatcher
 from server.callbacks.opening import open_dispatcher
@@ -100,7 +100,8 @@ class App:
         self.dispatcher: Dispatcher | None = None
         self.metrics = CollectorRegistry()
         ProcessCollector(namespace="jobledger", registry=self.metrics)  # memory, CPU, open descriptors
-        self.connections = Connections(config, self.metrics)
+        self.answers = Answers(config.answers_size_max)
+        self.connections = Connections(config, self.metrics, self.answers)
         self.bodies = Bodies(config.bodies_size_max, config.command_size_max)
         self.fellows: Fellows | None = None
         if config.shared is not None:
@@ -256,8 +257,7 @@ class App:
             self._log(exchange, None, started)
             raise
         finally:
-            if exchange.body_held:
-                self.bodies.give_back(exchange.body_held)
+            exchange.let_go()
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
@@ -280,7 +280,9 @@ class App:
                 exchange.caller = self._callers.authenticate(request.headers, route.scope)
                 if exchange.query_string and route.query is None:
                     exchange.no_params()
-            return await route.handler(exchange, *values)
+            response = await route.handler(exchange, *values)
+            exchange.hold(response)
+            return response
         except ConnectionError:
             raise
         except Exception as error:

@@ -42,6 +42,10 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Requests under way, streams apart: some 30 KiB each; as many take about a second."""
     bodies_size_max: int = 128 * MIB
     """Bytes of bodies held at once: a bulk append needs several times its body while it is read and written."""
+    answers_size_max: int = 256 * MIB
+    """Bytes of large answers held at once, and of what they are made of, until clients have them."""
+    history_size_max: int = 64 * MIB
+    """Bytes of one history that is read as a whole, for a report, a trace or a diff."""
     reads_max: int = 64
     """Long reads of the views that wait for the thread they share, each up to 20 s."""
     wait_timeout_s: float = 10.0

@@ -15,6 +15,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter
 
 from server import beats
+from server.admission import Answers
 from server.config import Config
 
 if TYPE_CHECKING:
@@ -54,8 +55,9 @@ log = structlog.get_logger("server")
 class Connections:
     """All connections that are open. ``beat`` ends those that are over a deadline."""
 
-    def __init__(self, config: Config, registry: CollectorRegistry) -> None:
+    def __init__(self, config: Config, registry: CollectorRegistry, answers: Answers) -> None:
         self.config = config
+        self.answers = answers
         self.max = min(config.connections_max, _files_max() - FILES_KEPT)
         """How many there may be: as configured, and as the system's limit of open files allows."""
         self.now = asyncio.get_running_loop().time

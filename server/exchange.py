@@ -16,8 +16,10 @@ from aiohttp.web_protocol import RequestPayloadError
 from ledger import jsontext
 from ledger.commands import Context, Receipt
 from ledger.errors import BadRequest, NotFound, NotShown, Unavailable, invalid
+from ledger.events import Recorded
 from ledger.state import State
 from ledger.times import check_range, from_text
+from server.admission import LARGE
 from server.audit import OK, rows_of
 from server.auth import NOBODY
 from server.params import Params, parse_body
@@ -46,6 +48,7 @@ class Exchange:
         "body_held",
         "caller",
         "events_sent",
+        "history_held",
         "outcome",
         "path",
         "pattern",
@@ -75,6 +78,8 @@ class Exchange:
         self.body_digest = b""
         self.body_held = 0
         """Bytes of the body that are counted among those held at once; given back with the answer."""
+        self.history_held = 0
+        """Bytes of histories that are counted likewise."""
 
     @property
     def connection(self) -> Connection:
@@ -193,6 +198,33 @@ class Exchange:
         if more > 0:
             self.app.bodies.take(size, more)
             self.body_held = size
+
+    async def history(self, id: str) -> list[Recorded]:
+        """Return all events of a resource. Raises ``BadRequest`` for one with more bytes than are read at once."""
+        size_max = self.app.config.history_size_max
+        events = await self.app.ledger.store.stream(id, size_max=size_max)
+        size = sum([len(event.data or b"") for event in events])
+        if size >= size_max:
+            reason = (
+                f"The history of '{id}' has {size_max >> 20} MiB or more, too much to be read as a whole over HTTP; "
+                "`jobledger` does so on the file, and lists of its events, messages and steps come in pages."
+            )
+            raise BadRequest(reason=reason)
+        self.history_held += self.app.answers.take(size)
+        return events
+
+    def hold(self, response: web.StreamResponse) -> None:
+        """Count an answer in, where it is large, until the client has it. Raises ``Unavailable`` without room."""
+        body = response.body if isinstance(response, web.Response) else None
+        if isinstance(body, bytes) and len(body) >= LARGE:
+            self.connection.hold(len(body))
+
+    def let_go(self) -> None:
+        """Count out what was held for this request."""
+        if self.body_held:
+            self.app.bodies.give_back(self.body_held)
+        if self.history_held:
+            self.app.answers.give_back(self.history_held)
 
     def context(self, time: str | None = None) -> Context:
         """Return who asks for a change, when it happened, and under which idempotency key."""

@@ -42,6 +42,8 @@ class Connection(RequestHandler):
         self._blocked_since_s: float | None = None
         """When something was first seen waiting for the client to take it; None: it takes all."""
         self._blocked_size = 0
+        self._held = 0
+        """Bytes of a large answer that are counted until the client has it."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection on, or turn it away."""
@@ -58,6 +60,7 @@ class Connection(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         """Count the connection out."""
         self._connections.leave(self)
+        self._let_go()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -84,6 +87,8 @@ class Connection(RequestHandler):
         waiting = 0 if self.is_stream else self._channel.get_write_buffer_size()
         if not waiting:
             self._blocked_since_s = None
+            if self._current_request is None:
+                self._let_go()
             return False
         if self._blocked_since_s is None:
             self._blocked_since_s, self._blocked_size = now_s, waiting
@@ -96,6 +101,16 @@ class Connection(RequestHandler):
             timeout_s = self._connections.config.head_timeout_s
             self._channel.write(_message(problems.SlowHead(timeout_s=timeout_s), self._new_request_id()))
         self.force_close()
+
+    def hold(self, size: int) -> None:
+        """Count a large answer in until the client has taken it. Raises ``Unavailable`` where there is no room."""
+        self._let_go()
+        self._held = self._connections.answers.take(size)
+
+    def _let_go(self) -> None:
+        if self._held:
+            self._connections.answers.give_back(self._held)
+            self._held = 0
 
     def cut(self) -> None:
         """Break the connection off, with what waits on it."""

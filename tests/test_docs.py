@@ -21,9 +21,10 @@ from ledger.events import CallbackError
 from ledger.writer import QUEUE_MAX
 from projections import callbacks, failures, file, resources, views
 from projections.patience import DEADLINE_S
+from projections.patience import SIZE_MAX as READ_SIZE_MAX
 from projections.steps import STATES_MAX as STEPS_MAX
 from server import audit, hub
-from server.admission import BULK_SHARE
+from server.admission import BULK_SHARE, LARGE
 from server.app import ROUTER
 from server.callbacks.schedule import WAITS_S
 from server.callbacks.signing import Signer, new_secret
@@ -33,6 +34,7 @@ from server.connections import ANSWER_RATE, PROBE_AFTER_S, PROBE_INTERVAL_S, PRO
 from server.logs import Access
 from server.problems import _KINDS
 from server.protocol import HEADERS_MAX, LINE_SIZE_MAX
+from server.routes.eventpage import PAGE_SIZE_MAX
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -253,6 +255,9 @@ PHASES = {
         f"{LIMITS.bulk_size_max // MIB} MiB a bulk",
     ],
     "bodies at once": [f"{LIMITS.bodies_size_max // MIB} MiB", {0.75: "three quarters"}[BULK_SHARE]],
+    "large answers at once": [f"{LIMITS.answers_size_max // MIB} MiB", f"from {LARGE // MIB} MiB"],
+    "history read as a whole: report, trace, diff": [f"{LIMITS.history_size_max // MIB} MiB"],
+    "page": [f"{READ_SIZE_MAX // MIB} MiB of rows", f"of events {PAGE_SIZE_MAX // MIB} MiB"],
     "writes that wait": [f"{QUEUE_MAX:,}"],
     "long reads": [f"{DEADLINE_S:g} s", f"{LIMITS.reads_max} in line"],
     "answer": [f"{LIMITS.answer_timeout_s:g} s", f"{ANSWER_RATE // 1024} KiB"],

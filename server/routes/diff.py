@@ -50,7 +50,7 @@ async def compare(exchange: Exchange) -> web.Response:
     await exchange.wait_for_position()
     for id in (asked.a, asked.b):
         find(exchange, RUN, id)
-    a, b = [await exchange.app.ledger.read(id) for id in (asked.a, asked.b)]
+    a, b = [await exchange.history(id) for id in (asked.a, asked.b)]
     found = await asyncio.to_thread(diff, a, b, full=asked.full)
     if found is None:
         raise NotFound(what="run", id=asked.a)

@@ -16,11 +16,13 @@ from ledger.errors import BadRequest, LedgerError, invalid
 from ledger.events import CALLBACK_TYPES, TYPES, Created, Recorded
 from ledger.jsontext import DEPTH_MAX
 from ledger.scalars import NOT_EMPTY
+from ledger.store import BATCH_SIZE
 from server.audit import positions
 from server.auth import check_admin
 from server.exchange import Exchange, json_answer
 from server.feed import SCAN, follow, read_part, visible, wants_stream
 from server.problems import Forbidden
+from server.routes.eventpage import PAGE_SIZE_MAX, event_page
 from server.routing import Route
 
 YIELD_EVERY = 500
@@ -44,18 +46,14 @@ async def feed(exchange: Exchange) -> web.StreamResponse:
         return await follow(exchange, part)
     after, types, subject, limit = part
     found: list[Recorded] = []
+    size = 0
     async for event in _matching(exchange, after, types, subject):
         found.append(event)
-        if len(found) > limit:
+        size += len(event.data or b"")
+        if len(found) > limit or size >= PAGE_SIZE_MAX:
             break
-    headers = {"Content-Type": BATCH_MEDIA_TYPE}
-    if len(found) > limit:
-        pairs = [f"after={found[limit - 1].position}", f"limit={limit}", *(f"types={name}" for name in types or ())]
-        pairs += [f"subject={subject}"] if subject else []
-        headers["Link"] = f'<{exchange.path}?{"&".join(pairs)}>; rel="next"'
-    name = exchange.app.ledger.name
-    body = b"[" + b",".join(cloudevents.encode(event, name) for event in found[:limit]) + b"]"
-    return web.Response(body=body, headers=headers)
+    same = [f"limit={limit}", *(f"types={name}" for name in types or ()), *([f"subject={subject}"] if subject else [])]
+    return event_page(exchange, found, limit, lambda last: "&".join([f"after={last.position}", *same]))
 
 
 async def _matching(
@@ -64,11 +62,14 @@ async def _matching(
     store = exchange.app.ledger.store
     owns, end = visible(exchange)
     if subject is not None:
-        for event in await store.stream(subject):
-            if after < event.position <= end and (types is None or event.type in types) and owns(event):
-                yield event
+        version = 0
+        while batch := await store.stream(subject, version, SCAN, BATCH_SIZE):
+            version = batch[-1].version
+            for event in batch:
+                if after < event.position <= end and (types is None or event.type in types) and owns(event):
+                    yield event
         return
-    while batch := await store.scan(after, SCAN, types):
+    while batch := await store.scan(after, SCAN, types, BATCH_SIZE):
         for event in batch:
             if event.position > end:
                 return

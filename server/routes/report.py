@@ -29,7 +29,7 @@ async def report_of(exchange: Exchange, run_id: str) -> web.Response:
     full = exchange.asked(read_full)
     await exchange.wait_for_position()
     find(exchange, RUN, run_id)
-    events = await exchange.app.ledger.read(run_id)
+    events = await exchange.history(run_id)
     body = _body(events, full) if len(events) <= AT_ONCE else await asyncio.to_thread(_body, events, full)
     return web.Response(body=body, headers={"Content-Type": JSON})
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import msgspec
 from aiohttp import web
 
-from ledger import cloudevents, ids
+from ledger import ids
 from ledger.cloudevents import BATCH_MEDIA_TYPE, CloudEvent
 from ledger.commands import Receipt, cancel_with_members, single
 from ledger.decider import Command, Create, Delete
@@ -23,6 +23,7 @@ from projections.views import Row
 from server.exchange import JSON, Exchange, state_of
 from server.listing import check_as_of
 from server.params import LIMIT_DEFAULT, LIMIT_MAX, Params
+from server.routes.eventpage import PAGE_SIZE_MAX, event_page
 from server.routing import Handler, Route
 
 
@@ -106,7 +107,7 @@ async def _retrieve_as_of(exchange: Exchange, resource: Resource, id: str, at: A
     await exchange.wait_for_position()
     await check_as_of(exchange, at)
     check_not_erased(exchange, resource, id)
-    events = await exchange.app.ledger.read(id)
+    events = (await exchange.app.ledger.store.streams([id], bare=True)).get(id, [])
     state = fold_as_of(events, at)
     if state is None or state.kind not in resource.kinds or not exchange.sees(state):
         raise NotFound(what=resource.name, id=id)
@@ -184,18 +185,12 @@ async def events(exchange: Exchange, resource: Resource, id: str) -> web.Respons
     await exchange.wait_for_position()
     if not exchange.caller.sees_all or exchange.caller.project_id is not None:
         find(exchange, resource, id)
-    found = await exchange.app.ledger.store.stream(id, after, limit + 1)
+    found = await exchange.app.ledger.store.stream(id, after, limit + 1, PAGE_SIZE_MAX)
     if not found and not await exchange.app.ledger.store.stream(id, 0, 1):
         raise NotFound(what=resource.name, id=id)
     found = [event for event in found if before is None or event.version < before]
-    headers = {"Content-Type": BATCH_MEDIA_TYPE}
-    if len(found) > limit:
-        tail = "" if before is None else f"&before={before}"
-        next_page = f"{exchange.path}?after={found[limit - 1].version}{tail}&limit={limit}"
-        headers["Link"] = f'<{next_page}>; rel="next"'
-    name = exchange.app.ledger.name
-    body = b"[" + b",".join(cloudevents.encode(event, name) for event in found[:limit]) + b"]"
-    return web.Response(body=body, headers=headers)
+    tail = "" if before is None else f"&before={before}"
+    return event_page(exchange, found, limit, lambda last: f"after={last.version}{tail}&limit={limit}")
 
 
 def history(pattern: str, handler: Handler, summary: str) -> Route:

@@ -184,7 +184,7 @@ async def _wires(exchange: Exchange, run_id: str, receipt: Receipt) -> list[byte
         found = await steplists.steps_of(exchange.app.views, run_id, told)
     else:
         run = state_of(receipt, run_id)
-        events = await exchange.app.ledger.read(run_id)
+        events = await exchange.history(run_id)
         found = steps.fold(
             (event for event in events if event.position <= receipt.position), run.agent_id, run.project_id
         )

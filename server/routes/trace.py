@@ -30,7 +30,7 @@ async def trace(exchange: Exchange, run_id: str) -> web.Response:
     limit = exchange.asked(read_limit)
     await exchange.wait_for_position()
     find(exchange, RUN, run_id)
-    events = await exchange.app.ledger.read(run_id)
+    events = await exchange.history(run_id)
     found = spans(events) if len(events) <= AT_ONCE else await asyncio.to_thread(spans, events)
     return json_answer(found[:limit])
 

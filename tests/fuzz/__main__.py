@@ -29,6 +29,7 @@ EXAMPLES_OF_USE = """examples:
   scripts/fuzz --only import --minutes 1          all parsers whose name holds "import"
   scripts/fuzz --only users --seed 11             stories of users alone
   scripts/fuzz --only json --seed 7 --input 42    one input again, shown whole, with its traceback
+  scripts/fuzz --only users --seed 7 --input 2    one turn of stories again
 """
 
 
@@ -51,8 +52,12 @@ def main() -> int:
         every = [*TARGETS, stack.enter_context(requests())]
         exact = [each for each in every if each.name == asked.only]
         targets = exact or [each for each in every if asked.only in each.name]
+        if asked.input is not None and asked.only == STORIES:
+            return report([_stories(asked.seed)(asked.input)])
         if asked.input is not None:
-            return again(targets, asked.seed, asked.input)
+            if len(targets) != 1:
+                parser.error("--input is one of one target: say which with --only")
+            return again(targets[0], asked.seed, asked.input)
         turns: dict[str, Callable[[int], Tally]] = {each.name: _parser(each, asked.seed) for each in targets}
         if asked.only in STORIES:
             turns[STORIES] = _stories(asked.seed)
@@ -111,9 +116,8 @@ def report(tallies: list[Tally]) -> int:
     return 1 if failures else 0
 
 
-def again(targets: list[Target], seed: int, number: int) -> int:
+def again(target: Target, seed: int, number: int) -> int:
     """Feed one target one input, and let what happens be seen."""
-    (target,) = targets
     raw = input_of(target, seed, number)
     print(f"{raw!r}\n")
     try:

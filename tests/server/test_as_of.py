@@ -219,15 +219,15 @@ async def test_what_is_erased_while_a_list_of_the_past_is_read_is_left_out(servi
 async def test_what_is_erased_while_its_past_is_read_is_gone(service, user, admin, monkeypatch):
     # given a run, and a read of its past (simulator, seed 111)
     id = await user.create("run", metadata={"text": "x"})
-    position, read = service.app.ledger.size, service.app.ledger.read
+    position, read = service.app.ledger.size, service.app.ledger.store.streams
 
-    async def late(stream):
+    async def late(ids, **asked):
         # when it is erased after the views were asked, and before the log is
         answer = await admin.post(f"/v1/runs/{id}/erase", json={"reason": "asked for"})
         assert answer.status == 200
-        return await read(stream)
+        return await read(ids, **asked)
 
-    monkeypatch.setattr(service.app.ledger, "read", late)
+    monkeypatch.setattr(service.app.ledger.store, "streams", late)
     answer = await user.get(f"/v1/runs/{id}?as_of={position}")
     # then it is not shown as a run that never had any metadata
     assert answer.status == 410, answer.body

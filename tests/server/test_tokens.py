@@ -91,8 +91,8 @@ async def test_a_token_that_is_made_while_a_server_starts_puts_none_out_of_force
         meanwhile = []
 
         # given another server, which reads who may do what while one more token is made, and hears of that first
-        async def scan(store, *asked):
-            found = await real(store, *asked)
+        async def scan(store, *asked, **more):
+            found = await real(store, *asked, **more)
             if not meanwhile and asked[2:] and "access.granted" in asked[2]:
                 meanwhile.append(await service.user())
                 await app.ledger.refresh(surely=True)
