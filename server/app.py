@@ -248,7 +248,7 @@ class App:
         try:
             response = await self._answer(exchange)
             response.headers["X-Request-Id"] = exchange.request_id
-            if self._stopping or exchange.connection.is_over:
+            if self._stopping or exchange.connection.is_over or response.headers.get("Connection") == "close":
                 response.force_close()
             self._log(exchange, response.status, started)
             return response

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import structlog
 from prometheus_client import CollectorRegistry, Counter
@@ -33,21 +34,41 @@ ANSWER_RATE: Final = 64 * 1024
 FILES_KEPT: Final = 256
 """Descriptors that are not for connections: databases, logs, callbacks under way, and the lobby's share of a small
 limit."""
-PROBE_AFTER_S: Final = 60
-"""A peer that is silent for so long is asked by TCP whether it is there; the system's own default is two hours."""
-PROBE_INTERVAL_S: Final = 15
-"""Between two such questions."""
-PROBES: Final = 4
-"""Questions without an answer after which a peer is gone: two minutes in all."""
-UNACKNOWLEDGED_MAX_S: Final = 60
-"""How long what was sent may stay unacknowledged before the peer is gone: the system's default is some 15 minutes."""
-_OPTIONS: Final = (
-    ("SO_KEEPALIVE", socket.SOL_SOCKET, 1),
-    ("TCP_KEEPIDLE", socket.IPPROTO_TCP, PROBE_AFTER_S),
-    ("TCP_KEEPINTVL", socket.IPPROTO_TCP, PROBE_INTERVAL_S),
-    ("TCP_KEEPCNT", socket.IPPROTO_TCP, PROBES),
-    ("TCP_USER_TIMEOUT", socket.IPPROTO_TCP, UNACKNOWLEDGED_MAX_S * 1000),
-)
+
+
+class Patience(NamedTuple):
+    """How long TCP waits for a peer that is gone without a word, in seconds."""
+
+    probe_after_s: int = 60
+    """A peer that is silent for so long is asked whether it is there; the system's own default is two hours."""
+    probe_interval_s: int = 15
+    """Between two such questions."""
+    probes: int = 4
+    """Questions without an answer after which it is gone, where the system does not know ``unacknowledged_max_s``."""
+    unacknowledged_max_s: float = 60
+    """How long what was sent may stay unacknowledged before the peer is gone: the system's default is some 15
+    minutes."""
+
+    @property
+    def silence_max_s(self) -> float:
+        """How long Linux keeps a silent peer.
+
+        It does not count questions where ``unacknowledged_max_s`` is set: one without an answer is enough after it.
+        """
+        asked = math.ceil(max(0, self.unacknowledged_max_s - self.probe_after_s) / self.probe_interval_s)
+        return self.probe_after_s + max(1, asked) * self.probe_interval_s
+
+    def options(self) -> tuple[tuple[str, int, int], ...]:
+        """Return the options of a socket, each with its level and value, by names that a system may not know."""
+        tcp = socket.IPPROTO_TCP
+        return (
+            ("SO_KEEPALIVE", socket.SOL_SOCKET, 1),
+            ("TCP_KEEPIDLE", tcp, self.probe_after_s),
+            ("TCP_KEEPINTVL", tcp, self.probe_interval_s),
+            ("TCP_KEEPCNT", tcp, self.probes),
+            ("TCP_USER_TIMEOUT", tcp, round(self.unacknowledged_max_s * 1000)),
+        )
+
 
 log = structlog.get_logger("server")
 
@@ -60,6 +81,7 @@ class Connections:
         self.answers = answers
         self.max = min(config.connections_max, _files_max() - FILES_KEPT)
         """How many there may be: as configured, and as the system's limit of open files allows."""
+        self.patience = Patience()
         self.now = asyncio.get_running_loop().time
         self._open: set[Connection] = set()
         self._turned_away = 0
@@ -119,12 +141,12 @@ class Connections:
         log.info("connection.cut", reason=reason)
 
 
-def watch(transport: asyncio.BaseTransport) -> None:
+def watch(transport: asyncio.BaseTransport, patience: Patience) -> None:
     """Let TCP find out about a peer that is gone without a word, as far as the system can."""
     peer = transport.get_extra_info("socket")
     if peer is None or peer.family not in (socket.AF_INET, socket.AF_INET6):
         return
-    for name, level, value in _OPTIONS:
+    for name, level, value in patience.options():
         option = getattr(socket, name, None)
         if option is not None:
             with contextlib.suppress(OSError):  # the peer may be gone already

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import msgspec
 from aiohttp import web
+from aiohttp.http import HttpVersion11
 from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web_protocol import RequestPayloadError
 
@@ -166,14 +167,20 @@ class Exchange:
         until = loop.time() + self.app.config.body_timeout_s
         size = 0
         self._hold(self.app.bodies.reserved(declared))
-        if self.request.headers.get("Expect", "").lower() == "100-continue" and self.request.transport is not None:
-            self.request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        self._say_go_on()
         while chunk := await self._chunk(until):
             size += len(chunk)
             if size > size_max:
                 raise PayloadTooLarge(limit=size_max)
             self._hold(size)
             yield chunk
+
+    def _say_go_on(self) -> None:
+        """Tell a client that waits for it that its body may come; HTTP/1.0 knows no answer before the answer."""
+        request = self.request
+        is_asked = request.headers.get("Expect", "").lower() == "100-continue" and request.version >= HttpVersion11
+        if is_asked and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     async def _chunk(self, until: float) -> bytes:
         """Return what has arrived of the body since the last look, b"" at its end.

@@ -7,10 +7,14 @@ from typing import Any, cast
 
 import structlog
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import HttpVersion11, RawRequestMessage
+from aiohttp.http_exceptions import BadHttpMessage, HttpProcessingError
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
+from aiohttp.web_protocol import ERROR, RequestHandler, RequestPayloadError, _ErrInfo
 
 from ledger.errors import BadRequest, LedgerError, Unavailable
-from server import connections, problems
+from server import connections, framing, problems
 from server.app import App
 from server.connections import ANSWER_RATE, Connections
 
@@ -20,6 +24,9 @@ LINE_SIZE_MAX = 8190
 """Bytes of a request's first line, and of one header: what proxies take, too."""
 HEADERS_MAX = 100
 """Headers of a request; browsers behind several proxies send thirty."""
+
+_UNREADABLE = ERROR._replace(version=HttpVersion11)
+"""What stands for a request that cannot be read, so that it is answered in our version."""
 
 log = structlog.get_logger("server")
 
@@ -44,6 +51,8 @@ class Connection(RequestHandler):
         self._blocked_size = 0
         self._held = 0
         """Bytes of a large answer that are counted until the client has it."""
+        self._body: StreamReader = EMPTY_PAYLOAD
+        """The body of the request that came last, which may be under way."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection on, or turn it away."""
@@ -53,7 +62,7 @@ class Connection(RequestHandler):
             self._channel.write(_message(Unavailable(reason="there are too many connections"), ""))
             self._channel.close()
             return
-        connections.watch(transport)
+        connections.watch(transport, self._connections.patience)
         self._head_since_s = self._connections.now()
         super().connection_made(transport)
 
@@ -61,17 +70,55 @@ class Connection(RequestHandler):
         """Count the connection out."""
         self._connections.leave(self)
         self._let_go()
+        self._body = EMPTY_PAYLOAD  # it knows this connection: neither would be freed
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take what came, and note how long the head of a request has been on its way."""
+        before = len(self._messages)
         super().data_received(data)
+        if len(self._messages) > before:
+            self._look(before)
         if self._messages:
             self._head_since_s = None
         elif data and self._waiter is not None and not self._waiter.done():  # no request, so this was a part of a head
             self._has_begun = True
             if self._head_since_s is None:
                 self._head_since_s = self._connections.now()
+
+    def _look(self, first: int) -> None:
+        """Look at the requests that came, from one of the queue on: where each ends, and what that means."""
+        for at in range(first, len(self._messages)):
+            message, payload = self._messages[at]
+            if isinstance(message, _ErrInfo):
+                if not self._body.is_eof():  # nothing more of it comes, and who reads it would wait for all its time
+                    self._body.set_exception(RequestPayloadError("its framing is broken"))
+            elif (fault := framing.fault_of(message)) is not None:
+                self._messages[at] = _ErrInfo(400, BadHttpMessage(fault), fault), EMPTY_PAYLOAD
+            elif framing.is_last(message):
+                self._messages[at] = message._replace(should_close=True), payload
+            self._body = payload
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for it, aiohttp never keeps one open
+        """Answer what was asked before the client ended its side, and close then; return whether there is anything.
+
+        An end in the middle of a request, or of a stream, is that of the connection: whoever is killed says as much.
+        """
+        is_idle = not self._request_count or (self._waiter is not None and not self._waiter.done())
+        if is_idle or self.is_stream or not self._body.is_eof():
+            return False
+        if self._messages:
+            message, payload = self._messages[-1]
+            if not isinstance(message, _ErrInfo):  # which is the last in any case
+                self._messages[-1] = message._replace(should_close=True), payload
+        else:
+            self.close()
+        return True
+
+    def log_exception(self, *args: Any, **more: Any) -> None:
+        """Log what aiohttp has caught, but a body that turned out broken behind its answer: its request has a line."""
+        if not isinstance(more.get("exc_info"), RequestPayloadError | HttpProcessingError):
+            super().log_exception(*args, **more)
 
     def resume_writing(self) -> None:
         """Note that the client took most of what waited."""
@@ -164,7 +211,17 @@ class AppServer(web.Server):
             "max_field_size": LINE_SIZE_MAX,
             "max_headers": HEADERS_MAX,
         }
-        super().__init__(app.handle, **self._options)
+        super().__init__(app.handle, request_factory=self._request, **self._options)
+
+    def _request(
+        self,
+        message: RawRequestMessage,
+        payload: StreamReader,
+        protocol: RequestHandler,
+        writer: AbstractStreamWriter,
+        task: asyncio.Task[None],
+    ) -> web.BaseRequest:
+        return self._make_request(_UNREADABLE if message is ERROR else message, payload, protocol, writer, task)
 
     def request_id(self) -> str:
         """Return a new request id."""

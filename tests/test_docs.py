@@ -30,7 +30,7 @@ from server.callbacks.schedule import WAITS_S
 from server.callbacks.signing import Signer, new_secret
 from server.cli import cli
 from server.config import Config
-from server.connections import ANSWER_RATE, PROBE_AFTER_S, PROBE_INTERVAL_S, PROBES, UNACKNOWLEDGED_MAX_S
+from server.connections import ANSWER_RATE, Patience
 from server.logs import Access
 from server.problems import _KINDS
 from server.protocol import HEADERS_MAX, LINE_SIZE_MAX
@@ -229,7 +229,7 @@ def test_the_schedule_of_the_readme_is_the_one_that_is_kept():
     assert tuple(waits) == WAITS_S
 
 
-LIMITS = Config()
+LIMITS, PATIENCE = Config(), Patience()
 MIB = 1024 * 1024
 AT_START_MIB = 75
 """Of a server that has answered its first requests, as measured."""
@@ -246,7 +246,7 @@ def _kept_mib():
 
 PHASES = {
     "connections": [f"{LIMITS.connections_max:,}"],
-    "peer gone without a word": [f"{UNACKNOWLEDGED_MAX_S} s", f"{PROBE_AFTER_S + PROBES * PROBE_INTERVAL_S} s"],
+    "peer gone without a word": [f"{PATIENCE.unacknowledged_max_s} s", f"{PATIENCE.silence_max_s} s"],
     "head of a request": [f"{LIMITS.head_timeout_s:g} s", f"{LINE_SIZE_MAX:,} bytes", f"{HEADERS_MAX} headers"],
     "requests under way": [f"{LIMITS.requests_max:,}"],
     "body": [

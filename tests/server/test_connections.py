@@ -299,10 +299,11 @@ async def test_tcp_looks_after_peers_that_are_gone_without_a_word(service):
         side = (await newest(service))._channel.get_extra_info("socket")
         tcp = socket.IPPROTO_TCP
         assert side.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
-        assert side.getsockopt(tcp, socket.TCP_KEEPIDLE) == module.PROBE_AFTER_S
-        assert side.getsockopt(tcp, socket.TCP_KEEPINTVL) == module.PROBE_INTERVAL_S
-        assert side.getsockopt(tcp, socket.TCP_KEEPCNT) == module.PROBES
-        assert side.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == module.UNACKNOWLEDGED_MAX_S * 1000
+        patience = module.Patience()
+        assert side.getsockopt(tcp, socket.TCP_KEEPIDLE) == patience.probe_after_s
+        assert side.getsockopt(tcp, socket.TCP_KEEPINTVL) == patience.probe_interval_s
+        assert side.getsockopt(tcp, socket.TCP_KEEPCNT) == patience.probes
+        assert side.getsockopt(tcp, socket.TCP_USER_TIMEOUT) == patience.unacknowledged_max_s * 1000
 
 
 # --- the crowd --------------------------------------------------------------------------------------------------------
