@@ -24,7 +24,7 @@ from server.admission import LARGE
 from server.audit import OK, rows_of
 from server.auth import NOBODY
 from server.params import Params, parse_body
-from server.problems import PayloadTooLarge, SlowBody
+from server.problems import BrokenBody, PayloadTooLarge, SlowBody
 
 if TYPE_CHECKING:
     from server.app import App
@@ -194,7 +194,7 @@ class Exchange:
         except TimeoutError:
             raise SlowBody(timeout_s=self.app.config.body_timeout_s) from None
         except (RequestPayloadError, HttpProcessingError) as error:
-            raise BadRequest(reason="The body is broken: its encoding or framing is wrong.") from error
+            raise BrokenBody from error
         if chunk and asyncio.get_running_loop().time() > until:  # a body that never ends makes nobody wait
             raise SlowBody(timeout_s=self.app.config.body_timeout_s)
         return chunk

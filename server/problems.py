@@ -37,6 +37,10 @@ class PayloadTooLarge(errors.LedgerError):
     """The body is over the limit of {limit} bytes."""
 
 
+class BrokenBody(errors.BadRequest):
+    """The body is broken: its encoding or framing is wrong."""
+
+
 class SlowBody(errors.LedgerError):
     """The body did not arrive within {timeout_s:g} seconds."""
 
@@ -137,7 +141,7 @@ def _headers(error: errors.LedgerError, status: int) -> dict[str, str]:
         return _later(error)
     if isinstance(error, MethodNotAllowed):
         return {"Allow": error.allowed}
-    if isinstance(error, SlowBody | PayloadTooLarge):
+    if isinstance(error, SlowBody | PayloadTooLarge | BrokenBody):
         return {"Connection": "close"}
     return {"Ledger-Position": str(error.facts["position"])} if "position" in error.facts else {}
 

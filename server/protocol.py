@@ -51,6 +51,8 @@ class Connection(RequestHandler):
         self._blocked_size = 0
         self._held = 0
         """Bytes of a large answer that are counted until the client has it."""
+        self._is_kept = False
+        """Whether the client has ended its side, and waits for the rest of what it asked."""
         self._body: StreamReader = EMPTY_PAYLOAD
         """The body of the request that came last, which may be under way."""
 
@@ -102,17 +104,25 @@ class Connection(RequestHandler):
     def eof_received(self) -> bool:  # type: ignore[override]  # asyncio asks for it, aiohttp never keeps one open
         """Answer what was asked before the client ended its side, and close then; return whether there is anything.
 
-        An end in the middle of a request, or of a stream, is that of the connection: whoever is killed says as much.
+        An end in the middle of a stream, or of the only request, is that of the connection: whoever is killed says as
+        much.
         """
-        is_idle = not self._request_count or (self._waiter is not None and not self._waiter.done())
-        if is_idle or self.is_stream or not self._body.is_eof():
+        if self._is_kept:  # uvloop says it again
+            return True
+        is_awaited = self._waiter is not None
+        if not self._request_count or self.is_stream or (is_awaited and not self._messages):
             return False
+        if not self._body.is_eof():  # the last one never comes whole; those before it did
+            if len(self._messages) <= is_awaited:
+                return False
+            self._messages.pop()
         if self._messages:
             message, payload = self._messages[-1]
             if not isinstance(message, _ErrInfo):  # which is the last in any case
                 self._messages[-1] = message._replace(should_close=True), payload
         else:
             self.close()
+        self._is_kept = True
         return True
 
     def log_exception(self, *args: Any, **more: Any) -> None:

@@ -1,4 +1,4 @@
-"""The command ``scripts/fuzz``: hostile input for every parser and stories of users, for as long as it is told."""
+"""The command ``scripts/fuzz``: hostile input for every parser, broken HTTP, stories of users, as long as it is told."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tests.fuzz.attack import Failure, Tally, Target, attack, input_of
 from tests.fuzz.machine import Surface, limits
 from tests.fuzz.requests import requests
 from tests.fuzz.targets import TARGETS
+from tests.fuzz.wire import LOOPS, wire
 
 ROUND = 200
 """Inputs of a parser before the next one has its turn."""
@@ -27,6 +28,7 @@ EXAMPLES_OF_USE = """examples:
   scripts/fuzz                                    five minutes with a fresh seed
   scripts/fuzz --minutes 60 --seed 3              an hour with a seed of its own
   scripts/fuzz --only import --minutes 1          all parsers whose name holds "import"
+  scripts/fuzz --only wire --minutes 10           broken HTTP, on each kind of event loop
   scripts/fuzz --only users --seed 11             stories of users alone
   scripts/fuzz --only json --seed 7 --input 42    one input again, shown whole, with its traceback
   scripts/fuzz --only users --seed 7 --input 2    one turn of stories again
@@ -50,6 +52,7 @@ def main() -> int:
     asked = parser.parse_args()
     with ExitStack() as stack:
         every = [*TARGETS, stack.enter_context(requests())]
+        every += [stack.enter_context(wire(name, loop)) for name, loop in LOOPS.items()]
         exact = [each for each in every if each.name == asked.only]
         targets = exact or [each for each in every if asked.only in each.name]
         if asked.input is not None and asked.only == STORIES:

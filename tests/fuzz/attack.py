@@ -42,6 +42,8 @@ class Target:
     covers: tuple[str, ...] = ()
     weight: int = 1
     """One of so many inputs is taken, where one costs much."""
+    make: Callable[[random.Random], bytes] | None = None
+    """Makes an input, where they are no examples that were changed."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,8 @@ class Tally:
 
 def input_of(target: Target, seed: int, number: int) -> bytes:
     """Return the input of a number: the same for the same seed."""
-    return mutated(random.Random(f"{target.name} {seed} {number}"), target.examples())
+    chance = random.Random(f"{target.name} {seed} {number}")
+    return mutated(chance, target.examples()) if target.make is None else target.make(chance)
 
 
 def attack(target: Target, seed: int, numbers: Iterator[int] | range, tally: Tally | None = None) -> Tally:

@@ -279,6 +279,20 @@ BUGS = (
         "tests/server/test_connections.py::test_a_head_that_drips_wins_no_time",
     ),
     Bug(
+        "a trailer that becomes a header of the next request",
+        "server/framing.py",
+        "bool(message.chunked or message.upgrade)",
+        "bool(message.upgrade)",
+        "tests/server/test_framing.py::test_a_trailer_is_never_a_header_of_the_next_request",
+    ),
+    Bug(
+        "a half-closed client that gets no answer",
+        "server/protocol.py",
+        "        self._is_kept = True\n        return True\n",
+        "        return False\n",
+        "tests/server/test_framing.py::test_who_ends_its_side_after_the_last_request_still_gets_all_answers",
+    ),
+    Bug(
         "a place in a line that is never left",
         "projections/line.py",
         "            self.length -= 1\n",
