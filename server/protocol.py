@@ -73,6 +73,8 @@ class Connection(RequestHandler):
         self._connections.leave(self)
         self._let_go()
         self._body = EMPTY_PAYLOAD  # it knows this connection: neither would be freed
+        if isinstance(exc, OSError) and not isinstance(exc, ConnectionError):  # as where TCP gave up on the peer
+            exc = ConnectionResetError(str(exc))  # who reads a body would take another for an error of its own
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
