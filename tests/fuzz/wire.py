@@ -68,26 +68,31 @@ def read(raw: bytes) -> tuple[list[Asked], str]:
         if at == len(raw):
             return found, CLEAN
         end = raw.find(b"\r\n\r\n", at)
-        if end < 0:
+        if end < 0 or raw[at:end] == b"PRI * HTTP/2.0":  # which llhttp reads on, to the end of a preface that it knows
             return found, NO_HEAD
-        first, *lines = raw[at:end].split(b"\r\n")
-        if first == b"PRI * HTTP/2.0":  # llhttp reads on to the end of a preface that it knows, and refuses it then
-            return found, NO_HEAD
-        line, pairs = _LINE.fullmatch(first), [_HEADER.fullmatch(each) for each in lines]
-        if line is None or not all(pairs):
+        head = _head(raw[at:end])
+        if head is None:
             return found, BROKEN
-        headers: dict[bytes, bytes] = {}
-        for name, value in (pair.groups() for pair in pairs if pair is not None):
-            if name.lower() in headers and name.lower() in (b"host", b"content-length", b"transfer-encoding"):
-                return found, BROKEN
-            headers[name.lower()] = value
-        if line[3] == b"1" and b"host" not in headers:
-            return found, BROKEN
-        body = _body(raw, end + 4, line[3], headers)
-        if not isinstance(body, tuple):
+        method, version, headers = head
+        body = _body(raw, end + 4, version, headers)
+        if isinstance(body, str):
             return found, body
         at, ids = body
-        found.append(Asked(line[1], line[3], headers, ids))
+        found.append(Asked(method, version, headers, ids))
+
+
+def _head(raw: bytes) -> tuple[bytes, bytes, dict[bytes, bytes]] | None:
+    """Return the method, the minor version and the headers of a head; None where it has no one meaning."""
+    first, *lines = raw.split(b"\r\n")
+    line, pairs = _LINE.fullmatch(first), [_HEADER.fullmatch(each) for each in lines]
+    if line is None or not all(pairs):
+        return None
+    headers: dict[bytes, bytes] = {}
+    for name, value in (pair.groups() for pair in pairs if pair is not None):
+        if name.lower() in headers and name.lower() in (b"host", b"content-length", b"transfer-encoding"):
+            return None
+        headers[name.lower()] = value
+    return None if line[3] == b"1" and b"host" not in headers else (line[1], line[3], headers)
 
 
 def _body(raw: bytes, at: int, version: bytes, headers: dict[bytes, bytes]) -> tuple[int, frozenset[str]] | str:
