@@ -20,6 +20,7 @@ from ledger.errors import BadRequest, NotFound, NotShown, Unavailable, invalid
 from ledger.events import Recorded
 from ledger.state import State
 from ledger.times import check_range, from_text
+from server import unpacking
 from server.admission import LARGE
 from server.audit import OK, rows_of
 from server.auth import NOBODY
@@ -168,12 +169,18 @@ class Exchange:
         size = 0
         self._hold(self.app.bodies.reserved(declared))
         self._say_go_on()
+        unpacker = unpacking.unpacker(self.request.headers.get("Content-Encoding", ""))
         while chunk := await self._chunk(until):
-            size += len(chunk)
-            if size > size_max:
-                raise PayloadTooLarge(limit=size_max)
-            self._hold(size)
-            yield chunk
+            for number, piece in enumerate(unpacker.unpack(chunk)):
+                if number:
+                    await asyncio.sleep(0)  # a little that unpacks to much makes nobody wait
+                size += len(piece)
+                if size > size_max:
+                    raise PayloadTooLarge(limit=size_max)
+                self._hold(size)
+                yield piece
+        if not unpacker.is_whole:
+            raise BrokenBody
 
     def _say_go_on(self) -> None:
         """Tell a client that waits for it that its body may come; HTTP/1.0 knows no answer before the answer."""

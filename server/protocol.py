@@ -217,6 +217,7 @@ class AppServer(web.Server):
         self._app = app
         self._options: dict[str, Any] = {
             "access_log": None,
+            "auto_decompress": False,
             "keepalive_timeout": app.config.keepalive_s,
             "lingering_time": LINGER_S,
             "max_line_size": LINE_SIZE_MAX,

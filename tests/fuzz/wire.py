@@ -7,6 +7,7 @@ done: an answer for each request that it reads and one for what it cannot, and n
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 import json
 import random
@@ -109,8 +110,7 @@ def _body(raw: bytes, at: int, version: bytes, headers: dict[bytes, bytes]) -> t
     else:
         end = at + int(length)
         found = None if end > len(raw) else (end, raw[at:end])
-    body = None if found is None else _unpacked(found[1], headers)
-    return NO_BODY if found is None or body is None else (found[0], _ids(body))
+    return NO_BODY if found is None else (found[0], _ids(_unpacked(found[1], headers)))
 
 
 def _chunks(raw: bytes, at: int) -> tuple[int, bytes] | None:
@@ -136,14 +136,14 @@ def _ids(body: bytes) -> frozenset[str]:
     return frozenset(each.decode() for each in _JOB.findall(body))
 
 
-def _unpacked(body: bytes, headers: dict[bytes, bytes]) -> bytes | None:
-    """Return a body without its gzip, as much of it as there is: aiohttp takes one that is cut off for whole."""
+def _unpacked(body: bytes, headers: dict[bytes, bytes]) -> bytes:
+    """Return a body without its gzip; nothing of one that is not whole."""
     if headers.get(b"content-encoding", b"").lower() != b"gzip":
         return body
     try:
-        return zlib.decompressobj(wbits=31).decompress(body)
-    except zlib.error:
-        return None
+        return gzip.decompress(body)
+    except (OSError, EOFError, zlib.error):
+        return b""
 
 
 @dataclass(frozen=True)

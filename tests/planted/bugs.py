@@ -286,6 +286,13 @@ BUGS = (
         "tests/server/test_framing.py::test_a_trailer_is_never_a_header_of_the_next_request",
     ),
     Bug(
+        "a packed body whose end need not come",
+        "server/unpacking.py",
+        "return self._stream is None or self._stream.eof",
+        "return True",
+        "tests/server/test_unpacking.py::test_of_a_bulk_append_that_is_cut_off_between_two_lines_nothing_is_done",
+    ),
+    Bug(
         "a half-closed client that gets no answer",
         "server/protocol.py",
         "        self._is_kept = True\n        return True\n",
