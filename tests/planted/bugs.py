@@ -160,6 +160,20 @@ BUGS = (
         "tests/end_to_end/test_workers.py",
     ),
     Bug(
+        "a worker that hangs and is left alone",
+        "server/workers.py",
+        "worker.is_ready and worker.silent_s >= self._hung_after_s",
+        "False",
+        "tests/end_to_end/test_workers.py",
+    ),
+    Bug(
+        "a laptop that was closed and kills its workers",
+        "server/workers.py",
+        "min(now_s - self._beat_at_s, SIGN_S)",
+        "now_s - self._beat_at_s",
+        "tests/server/test_workers.py",
+    ),
+    Bug(
         "a sign of growth that only one caller sees",
         "ledger/ledger.py",
         "        if self.size < self._told:\n",
