@@ -174,6 +174,20 @@ BUGS = (
         "tests/server/test_workers.py",
     ),
     Bug(
+        "a full disk of which readiness does not tell",
+        "ledger/writer.py",
+        "            self._note(error, now_us)\n            _answer_all(",
+        "            _answer_all(",
+        "tests/server/test_health.py",
+    ),
+    Bug(
+        "a server that is never ready again after a full disk",
+        "server/app.py",
+        '        self._own(self.writes.run(), "writes")\n',
+        "",
+        "python -m tests.faults --only 'disk is full for a while'",
+    ),
+    Bug(
         "a sign of growth that only one caller sees",
         "ledger/ledger.py",
         "        if self.size < self._told:\n",
