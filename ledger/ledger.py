@@ -138,9 +138,9 @@ class Ledger:
         return self.store.name
 
     @property
-    def waiting(self) -> int:
-        """How many writers wait for a transaction now."""
-        return self._writer.waiting
+    def writer(self) -> Writer:
+        """What takes the writes: it tells how many wait, and whether they fail."""
+        return self._writer
 
     # -- writing
 

@@ -102,6 +102,10 @@ class SqliteStore:
         self._states.trim(session.used)
         return outcomes, session.staged
 
+    async def probe(self) -> None:
+        """See ``Store.probe``."""
+        await self._write(self._settle)
+
     def _commit(self, connection: Any) -> None:
         try:
             connection.execute("COMMIT")

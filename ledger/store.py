@@ -47,6 +47,9 @@ class Store(Protocol):
         that fails does not even allow that to be made sure.
         """
 
+    async def probe(self) -> None:
+        """Commit a change of nothing, as durably as any other; raise ``StoreFailed`` where the engine refuses it."""
+
     async def head(self) -> Head:
         """Return the end of the log."""
 
@@ -164,6 +167,12 @@ class MemoryStore:
         self._states.trim(session.used)
         self._changed = self._changed or bool(session.staged)
         return outcomes, session.staged
+
+    async def probe(self) -> None:
+        """See ``Store.probe``."""
+        if self._closed:
+            raise StoreClosed
+        self.before_commit()
 
     async def head(self) -> Head:
         """See ``Store.head``."""

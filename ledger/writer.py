@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, NamedTuple
 
-from ledger.errors import LedgerError, QueueFull, StoreClosed
+from ledger.errors import InDoubt, LedgerError, QueueFull, StoreClosed, StoreFailed
 from ledger.events import Recorded
 from ledger.session import Failure, Session, Work
 from ledger.store import Store
@@ -22,6 +22,13 @@ BATCH_MAX = 256
 WORTH_EXPECTING = 8
 """Works from which on it is cheaper to look up what they need at once."""
 _Waiting = tuple[Work, asyncio.Future[Any], Collection[str], Collection[str]]
+
+
+class Trouble(NamedTuple):
+    """That writes fail: why the last one did, and since when, in microseconds since 1970 UTC."""
+
+    reason: str
+    since_us: int
 
 
 class Writer:
@@ -41,6 +48,8 @@ class Writer:
         self._waiting: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._closing = False
+        self.trouble: Trouble | None = None
+        """There from a transaction that the store refused until something is written."""
         self._task = asyncio.create_task(self._run(), name="ledger-writer")
 
     @property
@@ -77,19 +86,36 @@ class Writer:
         batch = [waiting for waiting in batch if not waiting[1].done()]
         if not batch:
             return
+        now_us = self._now_us()
         try:
-            outcomes, events = await self._store.transact(_works(batch), self._now_us())
+            outcomes, events = await self._store.transact(_works(batch), now_us)
         except LedgerError as error:
+            self._note(error, now_us)
             _answer_all(batch, Failure(error))
             return
         except BaseException:
             _answer_all(batch, Failure(StoreClosed()))
             raise
-        if events:
+        if events:  # one that had nothing to write succeeds on a full disk, too
+            self.trouble = None
             self._on_recorded(events)
         for (_, future, _, _), outcome in zip(batch, outcomes, strict=True):
             if not future.done():
                 future.set_result(outcome)
+
+    async def probe(self) -> None:
+        """Look whether writes succeed, by one that changes nothing; ``trouble`` tells."""
+        now_us = self._now_us()
+        try:
+            await self._store.probe()
+        except (StoreFailed, InDoubt) as error:
+            self._note(error, now_us)
+        else:
+            self.trouble = None
+
+    def _note(self, error: LedgerError, now_us: int) -> None:
+        if isinstance(error, StoreFailed | InDoubt):
+            self.trouble = Trouble(error.reason, self.trouble.since_us if self.trouble else now_us)
 
     async def close(self) -> None:
         """Take nothing more, commit what waits, and stop."""

@@ -65,6 +65,7 @@ from server.routes import log as log_routes
 from server.routes import metrics as metrics_routes
 from server.routing import Router, routes_of
 from server.scrubber import Scrubber
+from server.writes import Writes
 
 NOTICE_INTERVAL_S = 0.005
 """How old this process's knowledge of others' appends may be when a request is let in: revoking works at once."""
@@ -93,6 +94,7 @@ class App:
         self.engine = Engine(self.ledger, views_path(config.db))
         self.access = Access()
         self.views: Views
+        self.writes: Writes
         self.expiry: Expiry
         self.scrubber: Scrubber
         self.checkpoints: Checkpoints
@@ -154,6 +156,7 @@ class App:
         self.hub = Hub(self.engine.position)
         self.engine.on_applied = self.hub.applied
         self.engine.start().add_done_callback(self._ended)
+        self.writes = Writes(self.ledger.writer)
         self.expiry = Expiry(self.ledger, self.views)
         self.scrubber = Scrubber(self.ledger, self.engine)
         self.checkpoints = Checkpoints(self.ledger)
@@ -182,6 +185,7 @@ class App:
         """Start what runs by the clock."""
         self._own(self._look_after_streams(), "streams")
         self._own(self.connections.run(), "connections")
+        self._own(self.writes.run(), "writes")
         if self.fellows is not None:
             self._own(self.fellows.run(), "metrics")
         self._own(self._lead(), "beats")

@@ -24,6 +24,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     """Which of the workers this process is, from 1."""
     shared: Path | None = None
     """A folder for what the workers tell each other; there is one when there are several."""
+    hung_after_s: float = 30.0
+    """How long a worker may show no sign of life before it is killed and replaced. The largest bulk append delays one
+    by a tenth of a second; the rest is for a machine that swaps, or whose disk stands still."""
     command_size_max: int = MIB
     """One command's body; the longest single message in the real data has 25 KiB."""
     bulk_size_max: int = 64 * MIB

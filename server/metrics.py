@@ -52,7 +52,8 @@ def of_process(app: App) -> bytes:
     """Return how this process is now, and what it has counted."""
     gauges = [
         _gauge("views_lag_events", "Events by which the views are behind the log.", _lag(app)),
-        _gauge("writers_waiting", "Writes that wait for a transaction.", app.ledger.waiting),
+        _gauge("writers_waiting", "Writes that wait for a transaction.", app.ledger.writer.waiting),
+        _gauge("writes_failing", "1 from a write that the disk refused until one succeeds, else 0.", _is_failing(app)),
         _gauge("streams_open", "Server-sent event streams that are open.", app.hub.subscribers),
         _gauge("connections_open", "Connections that are open, streams among them.", len(app.connections)),
         _gauge("requests_under_way", "Requests that are not answered yet, without streams.", app.requests),
@@ -65,6 +66,10 @@ def of_process(app: App) -> bytes:
 
 def _gauge(name: str, about: str, value: float) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"jobledger_{name}", about, value)
+
+
+def _is_failing(app: App) -> int:
+    return int(app.ledger.writer.trouble is not None)
 
 
 def _lag(app: App) -> int:

@@ -25,7 +25,7 @@ from server.config import Config
 from server.grants import grant
 from server.protocol import AppServer
 from server.sockets import BACKLOG
-from server.workers import Place
+from server.workers import SIGN_S, Place
 
 GC_THRESHOLD = 20_000
 """New containers between two collections of the youngest: one request makes about thirty that end with it."""
@@ -75,6 +75,7 @@ async def serve(
             say(f"Listening on {url(*runner.addresses[0][:2])}")
         else:
             place.ready()
+            _show_life(loop, place)
         await stop.wait()
         log.info("server.stopping")
         for site in sites:
@@ -111,6 +112,12 @@ def url(host: str, port: int) -> str:
 def _orphaned(loop: asyncio.AbstractEventLoop, parent: int, stop: asyncio.Event) -> None:
     loop.remove_reader(parent)
     stop.set()
+
+
+def _show_life(loop: asyncio.AbstractEventLoop, place: Place) -> None:
+    """Show the parent that the event loop goes round, as long as it does: also while the server stops."""
+    place.show_life()
+    loop.call_later(SIGN_S, _show_life, loop, place)
 
 
 async def _listen(runner: web.ServerRunner, config: Config, place: Place | None) -> list[web.BaseSite]:
@@ -156,7 +163,9 @@ def run(config: Config, say: Callable[[str], None], show: Show = nullcontext) ->
         with show() if place.is_first else nullcontext() as progress:
             _run(serve(mine, say, progress, place))
 
-    parent = workers.Parent(shares, work, lambda: say(f"Listening on {address}"), config.stop_timeout_s)
+    parent = workers.Parent(
+        shares, work, lambda: say(f"Listening on {address}"), config.stop_timeout_s, config.hung_after_s
+    )
     try:
         return parent.run()
     finally:

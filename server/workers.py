@@ -2,6 +2,11 @@
 
 The parent takes no requests, opens no ledger, and has neither threads nor an event loop: so forking is safe, and
 nothing that a worker does can take it along. Workers end when their parent is gone, whatever became of it.
+
+A worker that takes connections shows signs of life, from its event loop, by the pipe on which it said that it is ready:
+so the parent has one place to listen, and needs no clock, file or memory in common with it. One without a sign for too
+long is killed and replaced. That time is counted in beats of the parent, each of which counts for as long as it should
+take and no longer: what stops both, such as a laptop that is closed, is no silence.
 """
 
 from __future__ import annotations
@@ -27,6 +32,12 @@ RETRY_S: Final = (0.0, 1.0, 2.0, 5.0)
 STEADY_S: Final = 10.0
 KILL_AFTER_S: Final = 10.0
 """Wait for a worker beyond the time that it has for a clean stop."""
+SIGN_S: Final = 1.0
+"""How often a worker shows a sign of life, and how long a beat of the parent counts at most."""
+_READY: Final = b"r"
+_ALIVE: Final = b"."
+_HEARD_MAX: Final = 4096
+"""Bytes that are heard at once: a parent that was stopped for an hour finds as many signs."""
 _STOPS: Final = (signal.SIGTERM, signal.SIGINT)
 _CLEAN: Final = (0, *(-number for number in _STOPS))
 """How a worker ends that is told to stop; by the signal itself where it was only about to listen to that."""
@@ -49,9 +60,17 @@ class Place:
         self._told = told
 
     def ready(self) -> None:
-        """Tell the parent that this worker takes connections."""
-        with contextlib.suppress(BrokenPipeError):  # the parent has ended; this worker stops as it sees that
-            os.write(self._told, b"r")
+        """Tell the parent that this worker takes connections; from now on it shows life each ``SIGN_S``."""
+        self._tell(_READY)
+
+    def show_life(self) -> None:
+        """Tell the parent that this worker goes on."""
+        self._tell(_ALIVE)
+
+    def _tell(self, what: bytes) -> None:
+        # The parent has ended, and this worker stops as it sees that; or it is stopped, with a pipe full of signs.
+        with contextlib.suppress(BrokenPipeError, BlockingIOError):
+            os.write(self._told, what)
 
 
 class _Worker:
@@ -63,6 +82,8 @@ class _Worker:
         self.pid = 0
         self.told = -1
         self.is_ready = False
+        self.silent_s = 0.0
+        """For how long it has shown no sign of life, since it is ready."""
         self.began_s = 0.0
         self.start_at_s = 0.0
         self.failures = 0
@@ -82,7 +103,7 @@ class Parent:
     """Keeps a worker in each place until it is told to stop.
 
     ``work`` is what a worker does: it returns when it has stopped, and raises what it failed of. ``on_ready`` is called
-    once, when all of them take connections.
+    once, when all of them take connections. A worker that does, and then shows no life for ``hung_after_s``, is killed.
     """
 
     def __init__(
@@ -91,11 +112,13 @@ class Parent:
         work: Callable[[Place], None],
         on_ready: Callable[[], None],
         stop_timeout_s: float,
+        hung_after_s: float,
     ) -> None:
         self._workers = [_Worker(number, sockets) for number, sockets in enumerate(shares, 1)]
         self._work = work
         self._on_ready = on_ready
         self._stop_timeout_s = stop_timeout_s + KILL_AFTER_S
+        self._hung_after_s = hung_after_s
         self._selector = selectors.DefaultSelector()
         self._lifeline = os.pipe()
         self._signalled = -1
@@ -103,6 +126,7 @@ class Parent:
         self._can_begin = False
         """Whether the first worker was ready once, so that the others may start, too."""
         self._has_begun = False
+        self._beat_at_s = 0.0
         self._kill_at_s = 0.0
         """When workers that are still there are killed; 0 until the stop."""
         self._code = 0
@@ -129,7 +153,9 @@ class Parent:
 
     def _beat(self) -> bool:
         """Wait for what happens next, and act on it; True in a worker, when that has ended."""
-        for key, _ in self._selector.select(self._wait_s()):
+        told = self._selector.select(self._wait_s())
+        self._count()
+        for key, _ in told:
             if isinstance(key.data, _Worker):
                 self._hear(key.data)
         self._take_signals()  # also where none was there yet: who is told to stop along with a worker, stops with it
@@ -140,14 +166,18 @@ class Parent:
         if self._kill_at_s:
             self._kill_late(now_s)
             return False
+        self._watch()
         waiting = [worker for worker in self._workers if not worker.pid and worker.start_at_s <= now_s]
         return self._can_begin and any(self._start(worker) for worker in waiting)
 
     def _wait_s(self) -> float | None:
         if self._kill_at_s:
             return max(self._kill_at_s - time.monotonic(), 0.0)
-        starts = [worker.start_at_s for worker in self._workers if not worker.pid and worker.start_at_s]
-        return max(min(starts) - time.monotonic(), 0.0) if starts else None
+        now_s = time.monotonic()
+        waits = [worker.start_at_s - now_s for worker in self._workers if not worker.pid and worker.start_at_s]
+        if any(worker.is_ready for worker in self._workers):
+            waits.append(SIGN_S)
+        return max(min(waits), 0.0) if waits else None
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -180,6 +210,24 @@ class Parent:
                 each.close()
             if worker.pid:
                 os.kill(worker.pid, signal.SIGTERM)
+
+    def _count(self) -> None:
+        """Count what passed since the last beat as silence of each worker, but no more than a beat should take."""
+        now_s = time.monotonic()
+        awake_s, self._beat_at_s = min(now_s - self._beat_at_s, SIGN_S), now_s
+        for worker in self._workers:
+            worker.silent_s += awake_s
+
+    def _watch(self) -> None:
+        """Kill a worker that has been silent for too long: one a beat, since telling of it may have to wait.
+
+        What reads our log may have been stopped, so that all workers wait for it: they go on as it does.
+        """
+        late = (worker for worker in self._workers if worker.is_ready and worker.silent_s >= self._hung_after_s)
+        if hung := next(late, None):
+            os.kill(hung.pid, signal.SIGKILL)
+            log.error("worker.hung", worker=hung.number, pid=hung.pid, silent_s=round(hung.silent_s, 1))
+            hung.silent_s = 0.0  # one that the kernel cannot end yet is told of again, as long after this
 
     def _kill_late(self, now_s: float) -> None:
         if now_s < self._kill_at_s:
@@ -221,6 +269,7 @@ class Parent:
         for number in (*_STOPS, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, held)
+        os.set_blocking(told, False)
         os.close(self._lifeline[1])
         self._selector.close()
         for other in self._workers:
@@ -232,13 +281,15 @@ class Parent:
         self._work(Place(worker.number, is_first, worker.sockets, told, self._lifeline[0]))
 
     def _hear(self, worker: _Worker) -> None:
-        if os.read(worker.told, 16):
+        heard = os.read(worker.told, _HEARD_MAX)
+        worker.silent_s = 0.0
+        if _READY in heard:
             worker.is_ready = self._can_begin = True
             log.info("worker.ready", worker=worker.number, pid=worker.pid)
             if not self._has_begun and all(each.is_ready for each in self._workers):
                 self._has_begun = True
                 self._on_ready()
-        else:
+        elif not heard:
             self._selector.unregister(worker.told)
 
     def _reap(self, worker: _Worker) -> None:

@@ -54,6 +54,13 @@ class ViewsState(msgspec.Struct, frozen=True, kw_only=True):
     fault: str | None
 
 
+class WritesState(msgspec.Struct, frozen=True, kw_only=True):
+    """Why the last write failed, and since when writes do; both null unless they do."""
+
+    fault: str | None
+    failing_since: Time | None
+
+
 class EngineState(msgspec.Struct, frozen=True, kw_only=True):
     """Which database keeps the log, and what is known to be wrong with it."""
 
@@ -88,6 +95,7 @@ class LedgerState(msgspec.Struct, frozen=True, kw_only=True):
     root: str
     recorded_at: Time | None
     views: ViewsState
+    writes: WritesState
     writers_waiting: int
     engine: EngineState
     synchronous: str
@@ -102,13 +110,15 @@ async def health(exchange: Exchange) -> web.Response:
 
 
 async def ready(exchange: Exchange) -> web.Response:
-    """Say whether the server can answer: the log can be read, the views follow it, and no limit is reached."""
+    """Say whether the server can answer: the log can be read and written, the views follow it, no limit is reached."""
     app = exchange.app
     problems = [app.engine.fault] if app.engine.fault else []
     try:
         await app.ledger.refresh()
     except StoreFailed as error:
         problems.append(str(error))
+    if trouble := app.ledger.writer.trouble:
+        problems.append(f"writes fail: {trouble.reason}")
     lag = app.ledger.size - app.engine.position
     if lag > LAG_MAX:
         problems.append(f"the views are {lag} events behind the log")
@@ -139,7 +149,8 @@ async def ledger(exchange: Exchange) -> web.Response:
                 measured_at=to_text(wall_clock_us()),
                 fault=app.engine.fault,
             ),
-            writers_waiting=app.ledger.waiting,
+            writes=_writes(app),
+            writers_waiting=app.ledger.writer.waiting,
             engine=EngineState(name="sqlite", version=sqlite.library.sqlite_version, known_bugs=sqlite.known_bugs()),
             synchronous="FULL",
             wal_size=wal_size(app),
@@ -166,6 +177,13 @@ async def _checkpoint(app: App) -> CheckpointState | None:
         published = []
     key = str(published[-1]) if published else None
     return CheckpointState(size=kept.size, made_at=to_text(kept.made_us), key=key)
+
+
+def _writes(app: App) -> WritesState:
+    trouble = app.ledger.writer.trouble
+    if trouble is None:
+        return WritesState(fault=None, failing_since=None)
+    return WritesState(fault=trouble.reason, failing_since=to_text(trouble.since_us))
 
 
 def _verified(app: App) -> VerifyState | None:

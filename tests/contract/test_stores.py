@@ -7,7 +7,7 @@ import pytest
 
 from ledger.commands import Context
 from ledger.decider import Change
-from ledger.errors import IdempotencyConflict, InvalidTransition, StoreFailed, VersionMismatch
+from ledger.errors import IdempotencyConflict, InvalidTransition, StoreClosed, StoreFailed, VersionMismatch
 from ledger.events import Created, draft
 from tests.ledger.engines import ME, create, failing, log_of, scramble
 from tests.ledger.histories import ACTOR, START_US, Clock, birth, job, leaf_hash, root
@@ -290,6 +290,36 @@ async def test_the_lease_of_a_duty_is_held_until_the_store_is_closed(open_ledger
     assert [store.lease(name) for name in ("a", "b", "c")] == [False] * 3
     async with open_ledger() as ledger:
         assert ledger.store.lease("a")
+
+
+# --- whether writes succeed -------------------------------------------------------------------------------------------
+
+
+async def test_a_probe_changes_nothing_of_the_log_and_what_is_written_next_goes_on(ledger):
+    await ledger.execute(create(job()), ME)
+    log, head = await log_of(ledger), await ledger.store.head()
+    ledger.store.grown()
+    for _ in range(3):
+        await ledger.store.probe()
+    after = await ledger.store.head()
+    assert await log_of(ledger) == log
+    assert (after[:2], after.frontier.root()) == (head[:2], head.frontier.root())
+    assert ledger.store.grown() in (None, 1)
+    assert (await ledger.execute(Change(id=job(), status="pending"), ME)).position == 2
+
+
+async def test_a_probe_of_a_store_that_refuses_writes_fails_and_the_next_one_does_not(ledger):
+    with failing(ledger), pytest.raises(StoreFailed, match="full"):
+        await ledger.store.probe()
+    await ledger.store.probe()
+    assert (await ledger.execute(create(job()), ME)).position == 1
+
+
+async def test_a_store_that_is_closed_cannot_be_probed(open_ledger):
+    async with open_ledger() as ledger:
+        store = ledger.store
+    with pytest.raises(StoreClosed):
+        await store.probe()
 
 
 # --- tamper evidence --------------------------------------------------------------------------------------------------

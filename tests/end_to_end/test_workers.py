@@ -72,6 +72,19 @@ async def ended(handle):
         os.close(handle)
 
 
+@contextlib.contextmanager
+def stopped(pid):
+    """Stop a process; it is killed at the end, where nobody did so: nothing of it would ever end otherwise."""
+    handle = os.pidfd_open(pid)
+    try:
+        signal.pidfd_send_signal(handle, signal.SIGSTOP)
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(handle, signal.SIGKILL)
+        os.close(handle)
+
+
 def verified(db):
     return in_a_process("verify", "--json", "--db", db, "--views").json["ok"]
 
@@ -167,6 +180,29 @@ async def test_a_worker_that_is_killed_is_replaced_and_nothing_answered_is_lost(
             assert await server.stop() == 0
     kept = {event["subject"] for event in in_a_process("export", "--db", db).jsonl[1:]}
     assert answered <= kept
+    assert verified(db)
+
+
+async def test_a_worker_that_is_stopped_is_replaced_and_what_waited_for_it_is_answered(db):
+    async with serve(db, limits={"workers": 2, "hung_after_s": 5.0}) as server:
+
+        async def write():
+            async with client(server, server.token) as session, session.post("/v1/jobs/", json={}) as response:
+                return response.status, worker_of(response)
+
+        (victim,) = [line["pid"] for line in await told(db, "worker.ready", 2) if line["worker"] == 2]
+        # Connections fall to both of them: that they do not is as likely as 2 ** -31.
+        with stopped(victim):
+            async with asyncio.timeout(PATIENCE_S):
+                answers = await asyncio.gather(*(write() for _ in range(32)))
+        assert {status for status, _ in answers} == {201}
+        assert len({worker for _, worker in answers}) == 2
+        (hung,) = said(db, "worker.hung")
+        assert (hung["worker"], hung["pid"]) == (2, victim)
+        (successor,) = (await told(db, "worker.ready", 3))[2:]
+        assert successor["worker"] == 2
+        async with one_each(server, server.token):
+            assert await server.stop() == 0
     assert verified(db)
 
 

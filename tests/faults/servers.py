@@ -74,6 +74,15 @@ class Client:
         async with self._session.get(path) as response:
             return response.status
 
+    async def until_ready(self) -> str:
+        """Ask whether the server is ready until it is; return the last answer when patience ends."""
+        seen = 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                while seen != 200:
+                    seen = await self.status_of("/readyz")
+        return str(seen)
+
     async def after(self) -> str:
         """Create once more, and look for all that was answered."""
         seen = await self.until("201")
@@ -98,13 +107,17 @@ def said(bench: Bench) -> str:
 
 
 async def _failing(bench: Bench, fault: Fault) -> str:
-    """Switch a fault on under a running server, see what a write is answered, and switch it off."""
+    """Switch a fault on under a running server, see what a write is answered, and switch it off.
+
+    Nothing is written after that before the server says that it is ready.
+    """
     async with running(bench, fault) as (_, writer, control):
         await writer.create()
         control.set(is_on=1)
         during = await writer.until("503")
+        ready = await writer.status_of("/readyz")
         control.set(is_on=0)
-        return f"{during}, then {await writer.after()}"
+        return f"{during}, readyz {ready}, {await writer.until_ready()}, then {await writer.after()}"
 
 
 async def _locked(bench: Bench, kind: str) -> str:
@@ -203,14 +216,15 @@ def times(case: Callable[[Bench], Awaitable[str]], count: int = 1) -> Callable[[
 
 
 REFUSED = f"503 unavailable with Retry-After, then {RECOVERED}"
+NOT_READY = f"503 unavailable with Retry-After, readyz 503, 200, then {RECOVERED}"
 FULL = Fault(do="ENOSPC", more=ALL, kinds=("write",), name="ledger.db*")
 LYING = Fault(do="lie", more=ALL, kinds=("fsync",), name="ledger.db*")
 READ_ONLY = Fault(do="EROFS", more=ALL, name="ledger.db*")
 ANEW = f"made anew, then {RECOVERED}"
 ROWS = (
-    ("a server whose disk is full for a while", times(partial(_failing, fault=FULL)), REFUSED),
-    ("a server whose fsync fails for a while, and loses data", times(partial(_failing, fault=LYING)), REFUSED),
-    ("a server whose disk is read-only for a while", times(partial(_failing, fault=READ_ONLY)), REFUSED),
+    ("a server whose disk is full for a while", times(partial(_failing, fault=FULL)), NOT_READY),
+    ("a server whose fsync fails for a while, and loses data", times(partial(_failing, fault=LYING)), NOT_READY),
+    ("a server whose disk is read-only for a while", times(partial(_failing, fault=READ_ONLY)), NOT_READY),
     ("another process holds the log's lock too long", times(partial(_locked, kind="IMMEDIATE")), REFUSED),
     ("another process holds an exclusive lock too long", times(partial(_locked, kind="EXCLUSIVE")), REFUSED),
     ("a server without descriptors", times(_no_descriptors), f"201 on what was open, then {RECOVERED}"),

@@ -29,7 +29,7 @@ def opener(engine, folder):
 
 
 class Full:
-    """A connection whose disk is full: it reads, and refuses every row."""
+    """A connection whose disk is full: it reads, and refuses every row and every page of its own."""
 
     def __init__(self, connection):
         self._connection = connection
@@ -38,7 +38,7 @@ class Full:
         return getattr(self._connection, name)
 
     def execute(self, sql, *parameters):
-        if sql.startswith("INSERT"):
+        if sql.startswith(("INSERT", "PRAGMA user_version =")):
             raise OperationalError("database or disk is full")
         return self._connection.execute(sql, *parameters)
 

@@ -62,6 +62,7 @@ async def test_after_a_commit_that_failed_the_answer_says_what_is_known_and_the_
         # The second failure is of what makes sure that nothing is left; the third of the next caller's try at that.
         with pytest.raises(StoreFailed if failures == 1 else InDoubt, match="disk I/O error"):
             await ledger.execute(Change(id=job(), status="pending"), ME)
+        assert "disk I/O error" in ledger.writer.trouble.reason
         if failures == 3:
             with pytest.raises(StoreFailed, match="nothing of this request was recorded"):
                 await ledger.execute(Change(id=job(), status="pending"), ME)
@@ -79,6 +80,20 @@ async def test_what_makes_sure_that_nothing_is_left_of_a_commit_changes_no_forma
         await ledger.execute(create(job()), ME)
         assert cast(Any, ledger.store)._in_doubt is None
         assert await ledger.store._writer.run(format_of) == FORMAT + 1
+
+
+async def test_a_probe_is_written_to_the_disk_as_any_change_is(path):
+    async with Ledger.open(path) as ledger:
+        await ledger.execute(create(job()), ME)
+        wal = path.with_name(f"{path.name}-wal")
+        with contextlib.closing(engine.connect(path, read_only=True)) as other:
+
+            def seen():
+                return other.execute("PRAGMA data_version").fetchone()[0], wal.stat().st_size
+
+            (version, size), _ = seen(), await ledger.store.probe()
+            assert seen()[0] != version
+            assert seen()[1] > size
 
 
 async def test_a_look_at_the_tree_that_ends_badly_leaves_no_reader_in_the_past(ledger):

@@ -10,7 +10,7 @@ from ledger.decider import Change
 from ledger.errors import Conflict, NotFound, QueueFull, StoreClosed, StoreFailed
 from ledger.events import Created, Draft, draft
 from tests.ledger.engines import ME, create, failing, log_of
-from tests.ledger.histories import ACTOR, START_US, birth, job, leaf_hash, root
+from tests.ledger.histories import ACTOR, START_US, Clock, birth, job, leaf_hash, root
 
 
 def staging(stream, then=None):
@@ -153,6 +153,39 @@ async def test_after_a_failed_commit_the_rules_go_by_the_log_and_not_by_what_was
     assert (await ledger.store.head()).frontier.root() == root([leaf_hash(event) for event in log])
 
 
+async def test_that_writes_fail_is_known_from_the_first_that_does_until_something_is_written(open_ledger):
+    async with open_ledger(Clock(*(START_US + each for each in range(10)))) as ledger:
+        await ledger.execute(create(job(0)), ME)
+        assert ledger.writer.trouble is None
+        with failing(ledger):
+            for _ in range(2):
+                with pytest.raises(StoreFailed):
+                    await ledger.execute(create(job(1)), ME)
+                trouble = ledger.writer.trouble
+                assert "full" in trouble.reason
+                assert trouble.since_us == START_US + 1
+        with pytest.raises(NotFound):  # it has nothing to write
+            await ledger.execute(Change(id=job(9), status="pending"), ME)
+        assert ledger.writer.trouble == trouble
+        await ledger.execute(create(job(1)), ME)
+        assert ledger.writer.trouble is None
+
+
+async def test_a_probe_tells_whether_writes_fail_without_a_caller_who_writes(ledger):
+    with failing(ledger):
+        await ledger.writer.probe()
+        assert "full" in ledger.writer.trouble.reason
+    await ledger.writer.probe()
+    assert ledger.writer.trouble is None
+    assert ledger.size == 0
+
+
+async def test_a_command_that_is_refused_by_the_rules_is_no_trouble(ledger):
+    with pytest.raises(NotFound):
+        await ledger.execute(Change(id=job(9), status="pending"), ME)
+    assert ledger.writer.trouble is None
+
+
 async def test_closing_answers_everyone_who_waits_and_then_takes_nothing(ledger):
     asked = [asyncio.create_task(ledger.execute(create(job(number)), ME)) for number in range(50)]
     await asyncio.sleep(0)
@@ -180,7 +213,7 @@ async def test_a_full_queue_refuses_at_once_and_says_how_full_it_is(open_ledger)
         assert [type(each).__name__ for each in found] == ["Receipt"] * 3 + ["QueueFull"] * 2
         assert isinstance(found[4], QueueFull)
         assert (found[4].waiting, found[4].limit) == (3, 3)
-        assert ledger.waiting == 0
+        assert ledger.writer.waiting == 0
         await ledger.execute(create(job(4)), ME)
         assert [event.stream for event in await log_of(ledger)] == [job(0), job(1), job(2), job(4)]
 

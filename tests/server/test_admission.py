@@ -215,7 +215,7 @@ async def test_under_more_than_it_can_take_a_server_answers_all_and_forgets_none
             created = {answer.json["id"] for answer in answers if answer.status == 201}
             assert created
             assert created <= set((await user.get("/v1/jobs?limit=1000")).ids)
-        assert (service.app.requests, service.app.bodies.size, service.app.ledger.waiting) == (0, 0, 0)
+        assert (service.app.requests, service.app.bodies.size, service.app.ledger.writer.waiting) == (0, 0, 0)
 
 
 async def test_searches_and_statistics_without_end_do_not_let_the_write_ahead_file_grow(ledger_file, monkeypatch):

@@ -80,7 +80,7 @@ async def test_many_clients_that_break_off_leave_room_for_the_next(user):
     )
     assert sum(whole) == 20
     assert (await user.post("/v1/jobs/", json={})).status == 201
-    assert user.service.app.ledger.waiting == 0
+    assert user.service.app.ledger.writer.waiting == 0
 
 
 async def test_a_client_that_breaks_off_inside_the_transaction_does_not_hold_it_open(user, other, monkeypatch):
@@ -116,7 +116,7 @@ async def test_a_stop_answers_the_write_that_is_under_way(ledger_file):
     async with serving(ledger_file) as service:
         user = await service.user()
         writes = [asyncio.create_task(user.post("/v1/jobs/", json={})) for _ in range(20)]
-        await until(lambda: service.app.ledger.waiting)
+        await until(lambda: service.app.ledger.writer.waiting)
         await service.app.ledger.close_writer()
         answers = await asyncio.gather(*writes)
     assert {answer.status for answer in answers} <= {201, 503}

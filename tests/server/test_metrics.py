@@ -20,6 +20,7 @@ GAUGES = {
     "jobledger_ledger_size",
     "jobledger_views_lag_events",
     "jobledger_writers_waiting",
+    "jobledger_writes_failing",
     "jobledger_streams_open",
     "jobledger_connections_open",
     "jobledger_requests_under_way",

@@ -1,6 +1,7 @@
 """The parent of workers, with workers that do nothing but what a test wants of them."""
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -12,10 +13,11 @@ import pytest
 
 PATIENCE_S = 60.0
 SCRIPT = """
-import os, pathlib, signal, sys
+import os, pathlib, signal, sys, time
 from server import logs, sockets, workers
 logs.configure()
 workers.RETRY_S = (0.0, 0.0)
+hung_after_s = float("inf")
 lives = pathlib.Path(sys.argv[1])
 
 
@@ -26,6 +28,18 @@ def say(text):
 def serve(place):
     place.ready()
     signal.sigwait({signal.SIGTERM})
+
+
+def live(place, turns=-1):
+    "Show life until told to stop, or so many times; tell whether that was all."
+    while turns and signal.sigtimedwait({signal.SIGTERM}, 0.05) is None:
+        place.show_life()
+        turns -= 1
+    return not turns
+
+
+def begun():
+    say("begun")
 
 
 def begin(place):
@@ -90,8 +104,60 @@ def work(place):
     serve(place)
     os.kill(os.getpid(), signal.SIGKILL)
 """
+HANGS = """
+hung_after_s = 2.0
+
+def work(place):
+    life = begin(place)
+    place.ready()
+    if (place.number, life) == (2, 1):
+        signal.sigwait({signal.SIGUSR1})
+    if place.number == 2:
+        say("again")
+    live(place)
+"""
+SLOW_TO_START = """
+hung_after_s = 2.0
+later, go = os.pipe()
+
+def work(place):
+    begin(place)
+    if place.number == 2:
+        os.read(later, 1)
+    place.ready()
+    if live(place, 80 if place.number == 1 else -1):  # for twice as long as one that hangs is left alone
+        os.write(go, b"g")
+        live(place)
+"""
+SLEEPS = """
+hung_after_s = 30.0
+hours = pathlib.Path(f"{lives}.hours")
+
+class Clock:
+    "It goes on by an hour when the file of hours is there, and says when the parent has looked often after that."
+    looks = 0
+
+    def monotonic(self):
+        if not hours.exists():
+            return time.monotonic()
+        self.looks += 1
+        if self.looks == 100:
+            say("looked")
+        return time.monotonic() + 3600.0
+
+workers.time = Clock()
+
+def work(place):
+    begin(place)
+    place.ready()
+    live(place)
+"""
+SLEEPS_UNSEEN = """
+def begun():
+    hours.touch()
+"""
 RUN = """
-sys.exit(workers.Parent(shares, work, lambda: say("begun"), 30.0).run())
+sys.exit(workers.Parent(shares, work, begun, 30.0, hung_after_s).run())
 """
 
 
@@ -115,6 +181,13 @@ class Running:
 
     def lives(self):
         return sorted(each.name for each in self._lives.iterdir())
+
+    def sleep_an_hour(self):
+        self._lives.with_name(f"{self._lives.name}.hours").touch()
+
+    def logged(self, event):
+        """The lines of the log with that event, once it has ended."""
+        return [line for line in map(json.loads, self.log.splitlines()) if line["event"] == event]
 
     def stop(self):
         self.process.terminate()
@@ -175,3 +248,45 @@ def test_a_worker_that_dies_of_its_stop_is_no_success(running):
     parent = running(DIES_STOPPING)
     parent.hears("begun")
     assert parent.stop() == 1, parent.log
+
+
+def test_a_worker_that_hangs_is_killed_and_replaced_and_no_other_one(running):
+    parent = running(HANGS)
+    parent.hears("again")
+    assert parent.stop() == 0, parent.log
+    assert parent.lives() == ["1-1", "2-1", "2-2"]
+    (hung,) = parent.logged("worker.hung")
+    (died,) = parent.logged("worker.died")
+    assert (hung["worker"], hung["pid"]) == (2, died["pid"])
+    assert died["code"] == -signal.SIGKILL
+    assert hung["silent_s"] >= 2.0
+
+
+def test_a_start_may_take_longer_than_a_worker_may_be_silent(running):
+    parent = running(SLOW_TO_START)
+    parent.hears("begun")
+    assert parent.stop() == 0, parent.log
+    assert parent.lives() == ["1-1", "2-1"], parent.log
+    assert not parent.logged("worker.hung")
+
+
+def test_time_in_which_the_parent_was_not_awake_is_no_silence_of_its_workers(running):
+    # given a parent for which an hour passes between one look and the next, in which it hears nobody
+    parent = running(SLEEPS + SLEEPS_UNSEEN)
+    parent.hears("looked")
+    assert parent.stop() == 0, parent.log
+    assert parent.lives() == ["1-1", "2-1"], parent.log
+    assert not parent.logged("worker.hung")
+
+
+def test_workers_that_were_stopped_together_with_their_parent_go_on(running):
+    parent = running(SLEEPS)
+    parent.hears("begun")
+    os.killpg(parent.process.pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, parent.process.pid, os.WSTOPPED | os.WNOWAIT)
+    parent.sleep_an_hour()
+    os.killpg(parent.process.pid, signal.SIGCONT)
+    parent.hears("looked")
+    assert parent.stop() == 0, parent.log
+    assert parent.lives() == ["1-1", "2-1"], parent.log
+    assert not parent.logged("worker.hung")
