@@ -27,10 +27,10 @@ async def test_whoever_asks_while_another_still_reads_has_what_was_appended_too(
     reading, go_on = asyncio.Event(), asyncio.Event()
     scan = here.store.scan
 
-    async def slowly(*arguments):
+    async def slowly(*asked, **more):
         reading.set()
         await go_on.wait()
-        return await scan(*arguments)
+        return await scan(*asked, **more)
 
     here.store.scan = slowly
     await grow(there)

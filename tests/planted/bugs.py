@@ -57,7 +57,7 @@ BUGS = (
     Bug(
         "a swap that forgets what came meanwhile",
         "projections/rebuild.py",
-        "            rest = await self._store.scan(last, BATCH)\n",
+        "            rest = await self._store.scan(last, BATCH, size_max=BATCH_SIZE)\n",
         "            rest = []\n",
         "tests/projections/test_rebuild.py",
     ),
@@ -287,10 +287,25 @@ BUGS = (
     ),
     Bug(
         "memory of bodies that is never given back",
-        "server/app.py",
-        "                self.bodies.give_back(exchange.body_held)\n",
-        "                pass\n",
+        "server/exchange.py",
+        "            self.app.bodies.give_back(self.body_held)\n",
+        "            pass\n",
         "tests/server/test_admission.py::test_whatever_becomes_of_a_request_its_body_is_given_back",
+    ),
+    Bug(
+        "memory of large answers that is never given back",
+        "server/protocol.py",
+        "            self._connections.answers.give_back(self._held)\n",
+        "",
+        "tests/server/test_large_answers.py::test_large_answers_that_clients_do_not_take_are_held_up_to_a_bound",
+    ),
+    Bug(
+        "a page that ends early and says that it is the last",
+        "server/routes/eventpage.py",
+        "(len(page) < len(found) or size >= PAGE_SIZE_MAX)",
+        "len(page) < len(found)",
+        "tests/server/test_large_answers.py::"
+        "test_pages_of_events_end_early_where_events_are_large_and_their_links_lead_to_all_of_them",
     ),
     Bug(
         "a client that is cut off although it takes its answers",
