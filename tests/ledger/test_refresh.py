@@ -84,7 +84,7 @@ async def test_what_could_not_be_read_once_is_read_by_the_next_who_asks(two):
     here, there = two
     scan = here.store.scan
 
-    async def fails(*_):
+    async def fails(*_, **__):
         raise StoreFailed(reason="disk gone")
 
     here.store.scan = fails
