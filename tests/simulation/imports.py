@@ -234,7 +234,8 @@ async def restore(world: World) -> None:
             done = done or await beside(world, "importer", imported(target, path, "jobledger", False))
         verdict = await beside(world, "verify", verify_file(target)) if done else None
         leaves = root([row[-1] for row in world.raw[: len(lines)]])
-        if verdict is not None and (verdict.size, verdict.root) != (len(lines), leaves.hex()):
+        is_same = verdict is None or (verdict.size, verdict.root) == (len(lines), leaves.hex())
+        if not is_same and not world.disk.faults:
             world.fail(f"an export of {len(lines)} events was restored as {verdict}")
     finally:
         for file in (*world.db.parent.glob("restored.*"), path):
