@@ -38,6 +38,10 @@ async def harm(world: World) -> None:
     world.counts["damages"] += 1
     world.tell(f"the views: {how.__name__.lstrip('_')}")
     how(world, path)
+    for process in world.disk.processes:
+        for connection in process.connections.values():
+            if connection.path.name == path.name:  # what it holds in memory would hide what became of the file
+                connection._raw.execute("PRAGMA shrink_memory")
 
 
 async def see_mended(world: World) -> None:
