@@ -240,6 +240,13 @@ def _look(world: World, server: Server, data: bytes) -> None:
                 world.fail(f"{server.process.name} streams {word.decode()} of {id}, which was erased at {position}")
 
 
+class InOrder(dict[Any, None]):
+    """A set that goes through its members in the order of their coming, which is the same in each run."""
+
+    add = dict.setdefault
+    remove = dict.__delitem__
+
+
 class Crowd:
     """All followers of a run."""
 

@@ -20,13 +20,14 @@ from rich.console import Console
 
 from ledger import archive, entropy
 from ledger.ids import SYSTEM_USER
+from server import hub
 from server.cli import transfer
 from server.grants import grant
 from tests.ledger.histories import START_US
 from tests.simulation import damage, ending, fates, imports, knobs
 from tests.simulation.clients import Client
 from tests.simulation.disk import Disk, Weather
-from tests.simulation.followers import Crowd
+from tests.simulation.followers import Crowd, InOrder
 from tests.simulation.loop import Loop, Stuck
 from tests.simulation.model import Broken, Event, Model, event_of
 from tests.simulation.network import Network
@@ -284,6 +285,7 @@ class World:
                 *([] if self.quiet else knobs.turned(self._chance("knobs"))),
             ):
                 stack.enter_context(mock.patch.object(module, name, value))
+            stack.enter_context(mock.patch.object(hub, "set", InOrder, create=True))
             entropy.empty_all()
             stack.enter_context(self.disk.in_use())
             try:
