@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-SEEDS = 8
+SEEDS = 6
 """Seeds of the suite, some six CPU seconds; scripts/simulate runs as many as one likes."""
 
 HAPPENS = (
