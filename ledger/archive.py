@@ -130,6 +130,8 @@ class _Origin:
 
     def __init__(self) -> None:
         self.is_same = True
+        self.is_proven = False
+        """Whether an event of it stood or was put at its old position here."""
         self.differing: set[str] = set()
         """Streams that have other events here: what follows in the export must not be appended to them."""
 
@@ -166,12 +168,16 @@ def _load_event(session: Session, line: bytes, origin: _Origin) -> bool:
         return append_one(session, _entry(event, session.now_us))[1]
     recorded = cloudevents.to_recorded(event)
     if _is_known(session.at(recorded.stream, recorded.version), recorded):
+        origin.is_proven = True
         return False
     if recorded.stream in origin.differing:
         raise invalid("subject", "an earlier event of this stream was rejected, so that this one has no place either")
     origin.is_same = origin.is_same and recorded.position == session.size + 1
+    if not origin.is_proven and recorded.recorded < session.recorded_us:
+        origin.is_same = False  # that it would be the next here is chance: what stands here was recorded later
     if origin.is_same and recorded.version == session.version(recorded.stream) + 1:
         _restore(session, recorded, event)
+        origin.is_proven = True
         return True
     if event.datadigest is not None:
         raise invalid("data", "was erased: such an event can only be restored at its old place, into an empty ledger")

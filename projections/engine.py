@@ -12,7 +12,7 @@ import os
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import structlog
 
@@ -57,6 +57,7 @@ LOOK_INTERVAL_S = 1.0
 """Longest wait between two looks at whether the views file is still there, whole, and the same."""
 MADE_ANEW = "the views are being made anew from the log"
 
+T = TypeVar("T")
 log = structlog.get_logger("projections")
 
 
@@ -95,17 +96,34 @@ class Engine:
         """Whether another process wrote the views between the last commit and the one before it."""
         self.on_applied: Callable[[list[Recorded]], None] = lambda batch: None
         """Called with events that the views have now, in order; some may come again."""
+        self._told = 0  # the last position that ``on_applied`` was called with
 
     async def open(self, progress: Progress | None = None, *, grows: Callable[[], bool] = lambda: False) -> None:
         """Open the views file and bring it up to the log; what is missing, outdated or foreign is rebuilt.
 
         ``grows``: whether somebody still appends much, so that it is worth going on.
         """
-        await self._bring_up(await self._begin(), progress, grows=grows)
-        while grows():
-            await asyncio.sleep(GROWTH_INTERVAL_S)
-            await self.catch_up(progress)
-        await self.scrub()
+
+        async def make_ready() -> None:
+            await self._bring_up(await self._stale(), progress, grows=grows)
+            while grows():
+                await asyncio.sleep(GROWTH_INTERVAL_S)
+                await self.catch_up(progress)
+            await self.scrub()
+
+        await self._open_and(make_ready)
+
+    async def _open_and(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Open the views file for some work; where it turns out to be damaged, do that again with another file."""
+        try:
+            await self._open()
+            return await work()
+        except sqlite.DatabaseError as error:
+            if not sqlite.is_damage(error):
+                raise
+            await self._take_another(str(error))
+            self._damage = None
+            return await work()
 
     async def _bring_up(
         self,
@@ -122,16 +140,14 @@ class Engine:
 
     async def rebuild_only(self, progress: Progress | None = None) -> int:
         """Open the views file just to rebuild it whole; return how many events were folded."""
-        await self._begin()
-        try:
+
+        async def rebuild() -> int:
+            await self._stale()
             done = await self.rebuild(None, progress)
-        except sqlite.DatabaseError as error:
-            if isinstance(error, sqlite.OperationalError):
-                raise
-            await self._replace(error)
-            done = await self.rebuild(None, progress)
-        await self.scrub()
-        return done
+            await self.scrub()
+            return done
+
+        return await self._open_and(rebuild)
 
     async def scrub(self) -> bool:
         """Take what was erased out of the views file; tell whether all of it is gone (``projections.scrub``).
@@ -146,25 +162,16 @@ class Engine:
             self.note(error)
             raise
 
-    async def _begin(self) -> list[Projection]:
-        await self._open()
-        try:
-            return await self._stale()
-        except sqlite.DatabaseError as error:
-            if isinstance(error, sqlite.OperationalError):
-                raise
-            await self._replace(error)
-            return await self._stale()
-
-    async def _replace(self, error: Exception) -> None:
-        """Put an empty views file in the place of a damaged one: the log has every word of it."""
-        await self._close()
-        replace(self.path, error)
-        await self._open()
-
     async def _open(self) -> None:
-        self._connection = await sqlite.open_async(lambda: open_or_replace(self.path))
-        self._is_open, self._file_version, self._identity = True, -1, identity(self.path)
+        """Open the file, and know which one it is: of one that came in the meantime nobody could tell."""
+        while True:
+            sqlite.touch(self.path)
+            before = identity(self.path)
+            self._connection = await sqlite.open_async(lambda: open_or_replace(self.path))
+            self._is_open, self._file_version, self._identity = True, -1, identity(self.path)
+            if self._identity == before is not None:
+                return
+            await self._close()
 
     async def _close(self) -> None:
         if self._is_open:  # what could not be opened is closed all the same
@@ -197,6 +204,7 @@ class Engine:
 
     def start(self) -> asyncio.Task[None]:
         """Follow the log in a task of this engine's own; return it, so that its death can be noticed."""
+        self._told = self.position
         self._task = asyncio.create_task(self._run(), name="projections")
         return self._task
 
@@ -215,6 +223,8 @@ class Engine:
         while True:
             try:
                 await self.look()
+                if self._told < self.position:
+                    await self._tell()
                 if self.position >= self._ledger.size or not await self.beat():
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(LOOK_INTERVAL_S):
@@ -238,15 +248,18 @@ class Engine:
         if self._damage is None and self._is_open and found == self._identity:
             return False
         self._damage = self._damage or ("another file is in its place" if found else "the file is gone")
-        since, self.is_mending, self.fault = self.position, True, MADE_ANEW
+        self.is_mending, self.fault = True, MADE_ANEW
         self.on_lost(MADE_ANEW)
-        await self._take_another(self._damage)
-        await self._bring_up(await self._stale())
-        await self.on_made_anew()
+        while True:
+            await self._take_another(self._damage)
+            await self._bring_up(await self._stale())
+            await self.on_made_anew()
+            if identity(self.path) == self._identity:
+                break
+            self.on_lost(MADE_ANEW)  # it was replaced once more, and readers may have opened that
         log.warning("views.made_anew", error=self._damage, position=self.position)
         self._damage, self.is_mending, self.others_wrote = None, False, True
-        self._advance(self.position, {})
-        await self._tell(since)
+        await self._tell()
         return True
 
     async def _take_another(self, reason: str) -> None:
@@ -262,13 +275,15 @@ class Engine:
             if handle is not None:
                 os.close(handle)
 
-    async def _tell(self, since: int) -> None:
-        """Tell of what was applied by making the views anew."""
-        until = self.position
-        while since < until:
-            batch = await self._ledger.next_batch(since, BATCH)
-            self.on_applied(batch)
-            since = batch[-1].position
+    async def _tell(self) -> None:
+        """Tell of all that the views have and nobody was told: they were made anew, or a fault came between."""
+        while self._told < self.position:
+            self._announce(await self._ledger.next_batch(self._told, min(BATCH, self.position - self._told)))
+        self._advance(self.position, {})
+
+    def _announce(self, batch: list[Recorded]) -> None:
+        self.on_applied(batch)
+        self._told = max(self._told, batch[-1].position)
 
     async def beat(self) -> int:
         """Apply the next batch of the log, if there is one; return how many events that were."""
@@ -282,7 +297,7 @@ class Engine:
         finally:
             self.is_writing = False
         if position == batch[-1].position and not self.is_mending:
-            self.on_applied(batch)
+            self._announce(batch)
         return len(batch)
 
     async def catch_up(self, progress: Progress | None = None) -> None:

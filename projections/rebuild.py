@@ -57,8 +57,8 @@ class Rebuild:
                 await self._run(partial(_fold_beside, parts=parts, memories=self._memories))
             return await self._swap(last)
         finally:
-            if handle is not None:
-                os.close(handle)
+            if handle is not None:  # behind what the connection is at, which goes on also where this is cancelled
+                await self._run(lambda _: os.close(handle))
 
     async def _fold(self, progress: Progress | None, grows: Callable[[], bool]) -> int:
         total = (await self._store.head()).size

@@ -19,6 +19,7 @@ from ledger.errors import BadRequest, Unavailable
 from ledger.state import State
 from projections import query as sql
 from projections.engine import PROJECTIONS
+from projections.file import identity
 from projections.history import AsOf
 from projections.line import READS_MAX, Line
 from projections.past import Past, StreamsOf
@@ -107,9 +108,17 @@ class Views:
         self._past = Past(self.read, streams_of, renders)
 
     def _connect(self) -> None:
+        self._identity = identity(self._path)
         self._single = _open(self._path)
         self._quick = _open(self._path)
         self._quick.set_progress_handler(self._break_off, STEPS)
+
+    async def _open_another(self) -> sqlite.Connection:
+        made = await sqlite.open_async(lambda: _open(self._path))
+        if identity(self._path) == self._identity:
+            return made
+        await made.close()
+        raise Unavailable(reason="the views file is another since a moment, and will be made anew")
 
     async def open(self) -> None:
         """Open the connection for long reads."""
@@ -127,7 +136,7 @@ class Views:
     def lose(self, reason: str) -> None:
         """Give up the file: until ``reopen``, who asks is told to come again."""
         self._lost = reason
-        self._rows.clear()
+        self._forget_rows()
         self._forget_pages()
 
     async def reopen(self) -> None:
@@ -268,7 +277,7 @@ class Views:
             async with self._one_at_a_time, self.line.turn():
                 with self._looking():
                     if self._still is None:
-                        self._still = await sqlite.open_async(lambda: _open(self._path))
+                        self._still = await self._open_another()
                     connection = self._still
                     try:
                         await connection.run(begin)

@@ -70,22 +70,23 @@ class LogSource:
         self._app = exchange.app
         self._part = part
         self._feed = feed
-        self._version = 0
-        """Up to which version the one subject has been read."""
+        self._version = self._mark = 0
+        """Up to which version the one subject has been read, and the mark that stands for it."""
 
     async def read(self, after: int, known: int) -> hub.Part:
         """See ``Source.read``. What the views do not have yet is left for later: whose it is cannot be told."""
         end = self._app.hub.position
         store, part, size_max = self._app.ledger.store, self._part, streaming.READ_SIZE
         if part.subject is not None:
-            found = await store.stream(part.subject, self._version, SCAN, size_max)
+            begun = self._version if after >= self._mark else 0  # what was read and not written is read again
+            found = await store.stream(part.subject, begun, SCAN, size_max)
         else:
             found = await store.scan(after, SCAN, part.types, size_max)
         events = [event for event in found if event.position <= end]
         if events:
             self._version = events[-1].version
         reaches_end = len(events) < len(found) or is_all(found, SCAN)
-        mark = max(after, end if reaches_end else events[-1].position)
+        mark = self._mark = max(after, end if reaches_end else events[-1].position)
         fresh = [event for event in events if event.position > after]
         return hub.Part(self._feed.frames(fresh), mark, mark >= end)
 

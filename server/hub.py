@@ -224,6 +224,8 @@ class Hub:
         self.subscribers = 0
         """How many streams are open."""
         self.is_stopped = False
+        self.erasures = 0
+        """Grows with each announcement of an erasure: what was read of the log before is not to be told after it."""
         self._runs: dict[object, Channel] = {}
         self._feeds: dict[object, Feed] = {}
         self._chunks: OrderedDict[int, bytes] = OrderedDict()
@@ -280,6 +282,7 @@ class Hub:
         if self._runs:
             self._announce_runs(batch)
         if any(event.type in ERASURES for event in batch):
+            self.erasures += 1
             self.reads.clear()
             self._chunks.clear()
             self._chunks_size = 0
@@ -307,6 +310,8 @@ class Hub:
         return [(event.version, chunk) for event in said if (chunk := self._chunk(event))]
 
     def _chunk(self, event: Recorded) -> bytes:
+        if event.data is None:  # erased, perhaps by another server, of which nothing was told here yet
+            return b""
         chunk = self._chunks.get(event.position)
         if chunk is None:
             chunk = self._chunks[event.position] = _render(event)

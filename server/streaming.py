@@ -14,7 +14,7 @@ from ledger.errors import Unavailable
 from ledger.events import Recorded
 from server import audit, sse
 from server.exchange import Exchange
-from server.hub import Channel, Part, Subscriber
+from server.hub import Channel, Frame, Hub, Part, Subscriber
 from server.problems import Unauthorized, type_of
 
 PIECE_SIZE = 64 * 1024
@@ -77,7 +77,7 @@ async def serve(
         writer = await response.prepare(exchange.request)
         await response.write(b"")  # the headers go at once, whenever the first event may come
         if writer is not None and exchange.request.method != "HEAD":
-            await _serve(exchange, _Serving(subscriber, channel, source, writer, app.config.stream_stall_s))
+            await _serve(exchange, _Serving(app.hub, subscriber, channel, source, writer, app.config.stream_stall_s))
     finally:
         subscriber.end()
         app.hub.leave(channel, subscriber)
@@ -119,12 +119,14 @@ async def _serve(exchange: Exchange, serving: _Serving) -> None:
 class _Serving:
     def __init__(
         self,
+        hub: Hub,
         subscriber: Subscriber,
         channel: Channel,
         source: Source,
         writer: AbstractStreamWriter,
         stall_s: float,
     ) -> None:
+        self._hub = hub
         self.subscriber = subscriber
         self._channel = channel
         self._source = source
@@ -162,29 +164,39 @@ class _Serving:
         subscriber = self.subscriber
         while self._goes_on():
             await self._drain()
+            erasures = self._hub.erasures
             part = await self._source.read(subscriber.mark, known)
-            await self._write([data for _, data in part.frames])
+            if not await self._write(part.frames, erasures):
+                continue
             subscriber.mark = part.mark
             if part.is_all:
                 return
 
-    async def _write(self, events: Sequence[bytes]) -> None:
-        """Write events piece by piece, each once the one before was taken; ``TimeoutError`` where the client stalls."""
-        piece: list[bytes] = []
-        size = 0
-        for event in events:
-            piece.append(event)
-            size += len(event)
-            if size >= PIECE_SIZE:
-                await self._write_piece(piece)
-                piece, size = [], 0
-        if piece:
-            await self._write_piece(piece)
+    async def _write(self, frames: Sequence[Frame], erasures: int) -> bool:
+        """Write events piece by piece, each once the one before was taken; ``TimeoutError`` where the client stalls.
 
-    async def _write_piece(self, piece: Sequence[bytes]) -> None:
+        False where something was erased since they were read (``erasures``: the hub's count then): the rest, which
+        may be of that, is to be read again.
+        """
+        piece: list[Frame] = []
+        size = 0
+        for frame in frames:
+            piece.append(frame)
+            size += len(frame[1])
+            if size >= PIECE_SIZE:
+                if not await self._write_piece(piece, erasures):
+                    return False
+                piece, size = [], 0
+        return not piece or await self._write_piece(piece, erasures)
+
+    async def _write_piece(self, piece: Sequence[Frame], erasures: int) -> bool:
         await self._drain()
+        if self._hub.erasures != erasures:
+            return False
         if self._goes_on():
-            self.subscriber.write(b"".join(piece), len(piece))
+            self.subscriber.write(b"".join(data for _, data in piece), len(piece))
+            self.subscriber.mark = piece[-1][0]
+        return True
 
     async def _write_final(self, final: bytes) -> None:
         await self._drain()

@@ -145,6 +145,17 @@ async def test_an_older_export_is_appended_though_its_positions_happen_to_come_n
         assert summed(outcomes) == (len(lines) - 1, 0)
 
 
+async def test_the_rest_of_an_older_export_is_appended_though_its_positions_happen_to_come_next(source, open_ledger):
+    first = next(event.position for event in await log_of(source) if event.stream == job(80))
+    rest = await export(source, after=first - 1)
+    async with open_ledger(Clock(start=START_US + 10**12)) as ledger:
+        for number in range(1, first):
+            await ledger.execute(create(job(900 + number)), ME)
+        assert (await ledger.store.head()).size == first - 1
+        outcomes = await load(ledger, rest)
+        assert (outcomes[0].rejects, summed(outcomes)) == ((), (len(rest), 0))
+
+
 async def test_an_event_that_stands_elsewhere_already_is_rejected(lines, ledger):
     await ledger.execute(create(job(80)), ME)
     (outcome,) = await load(ledger, [line for line in lines if job(80).encode() in line])

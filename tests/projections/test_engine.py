@@ -14,6 +14,7 @@ from ledger.events import ERASURES, TYPES
 from projections import resources
 from projections.documents import document
 from projections.engine import PROJECTIONS, Engine
+from projections.file import replace
 from projections.jobs import JOBS
 from projections.runs import RUNS
 from tests.projections.random_histories import History
@@ -309,3 +310,22 @@ async def test_an_engine_of_one_view_does_not_hold_up_that_of_another(ledger, hi
     await every.open()
     await every.close()
     assert contents(path) == await fresh()
+
+
+async def test_a_file_that_comes_while_another_is_opened_is_opened_instead(ledger, history, path, monkeypatch):
+    """What is folded into a file that no path leads to, nobody reads."""
+    await history.extend(ledger, 80)
+    really, opened = projections.engine.open_or_replace, []
+
+    def open_then_lose(path):
+        connection = really(path)
+        opened.append(path)
+        if len(opened) == 1:
+            replace(path, "somebody deletes it")
+        return connection
+
+    monkeypatch.setattr(projections.engine, "open_or_replace", open_then_lose)
+    engine = Engine(ledger, path)
+    await engine.open()
+    await engine.close()
+    assert set(positions(path).values()) == {ledger.size}

@@ -1,6 +1,7 @@
 """A rebuild: folded beside the old views and swapped in one step, whoever reads, writes, fails or dies meanwhile."""
 
 import asyncio
+import os
 import sys
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ import projections.engine
 import projections.rebuild
 from ledger import engine as sqlite
 from projections.engine import PROJECTIONS, Engine
+from projections.file import lock
 from projections.jobs import JOBS
 from projections.projection import tables_of
 from tests.projections.views_file import PLACES, TABLES, ask, change, contents, positions, tamper, tampered
@@ -134,6 +136,32 @@ async def test_two_rebuilds_of_one_file_wait_for_each_other(engine, ledger, path
     assert await asyncio.gather(engine.rebuild(), other.rebuild()) == [ledger.size] * 2
     await other.close()
     assert contents(path) == await fresh()
+
+
+async def test_a_rebuild_that_is_cancelled_lets_others_begin_once_what_it_is_at_is_done(engine, path, monkeypatch):
+    """Seed 254 of the simulator: a server stopped while its connection made tables, and an import made them, too."""
+    # Given a rebuild that makes its tables
+    is_at_it, may_end, begin = threading.Event(), threading.Event(), projections.rebuild._begin
+
+    def begin_slowly(db, chosen):
+        is_at_it.set()
+        may_end.wait()
+        begin(db, chosen)
+
+    monkeypatch.setattr(projections.rebuild, "_begin", begin_slowly)
+    task = asyncio.create_task(engine.rebuild())
+    await asyncio.to_thread(is_at_it.wait)
+    # When it is cancelled, then no other begins before that is over
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=0.05)
+    others = lock(path, wait=False)
+    may_end.set()
+    assert (done, others) == (set(), None)
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    handle = lock(path, wait=False)
+    assert handle is not None
+    os.close(handle)
 
 
 async def test_only_what_was_asked_for_is_rebuilt(engine, ledger, path):

@@ -3,6 +3,7 @@
 import pytest
 
 from ledger import ids
+from server.feed import LogSource
 from tests.server.following import SSE, following
 from tests.server.serving import serving, until
 
@@ -216,6 +217,29 @@ async def test_large_logs_are_read_part_by_part_whoever_sees_how_much_of_them(us
         after = stream.ids[len(stream.ids) // 2]
         stream = await follow_to_now(user, query, f"Last-Event-ID: {after}")
         assert [event.json for event in stream.events] == await listed(user, f"&{query}&after={after}"), query
+
+
+@pytest.mark.parametrize("is_of_one", [True, False])
+async def test_what_was_read_of_the_log_before_an_erasure_is_not_told_after_it(user, admin, monkeypatch, is_of_one):
+    # Given a feed that has read what is erased before it is written
+    id = await user.create(metadata={"secret": "w"})
+    read = LogSource.read
+
+    async def read_while_it_is_erased(self, *asked):
+        part = await read(self, *asked)
+        assert b"secret" in part.frames[-1][1]
+        monkeypatch.setattr(LogSource, "read", read)
+        assert (await admin.post(f"/v1/jobs/{id}/erase", json={"reason": "asked for"})).status == 200
+        return part
+
+    monkeypatch.setattr(LogSource, "read", read_while_it_is_erased)
+    # When it goes on
+    path = f"/v1/events?types=job.created,job.erased{f'&subject={id}' * is_of_one}"
+    async with following(admin, path, None, SSE) as feed:
+        found = [(await feed.next()).json for _ in range(2)]
+    # Then it tells that there was something, and nothing of it
+    assert [each["type"] for each in found] == ["job.created", "job.erased"]
+    assert "secret" not in str(found[0])
 
 
 async def test_after_a_stop_a_feed_goes_on_without_a_gap_or_a_repeat(ledger_file):

@@ -124,6 +124,12 @@ def test_a_client_is_written_only_what_is_above_its_mark(hub, run, mark, expecte
     assert client.subscriber.mark == max(mark, 4)
 
 
+def test_a_message_that_another_server_erased_is_not_said_from_memory(hub):
+    (message,) = messages(1, 1)
+    assert hub.frames([message])
+    assert hub.frames([msgspec.structs.replace(message, data=None)]) == []
+
+
 def test_a_client_that_is_reading_is_not_written_to_and_learns_from_the_channel_that_it_is_behind(hub, run):
     client = Follower(hub, run, mark=1, is_live=False)
     hub.applied(messages(1, 4))

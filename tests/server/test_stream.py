@@ -313,6 +313,24 @@ async def test_what_is_said_between_a_read_and_going_live_is_not_missed(user, mo
     assert numbers(stream) == [1, 2, 3]
 
 
+async def test_what_was_read_of_a_run_before_its_erasure_is_not_said_after_it(user, admin, monkeypatch):
+    """Seed 253 of the simulator: a read of the log had what was erased before it was written."""
+    run = await run_of(user, 2)
+    read = RunSource.read
+
+    async def read_while_it_is_erased(self, *asked):
+        part = await read(self, *asked)
+        assert len(part.frames) == 2
+        monkeypatch.setattr(RunSource, "read", read)
+        assert (await admin.post(f"/v1/runs/{run}/erase", json={"reason": "asked for"})).status == 200
+        return part
+
+    monkeypatch.setattr(RunSource, "read", read_while_it_is_erased)
+    async with following(user, path_of(run)) as stream:
+        await stream.rest()
+    assert stream.types == ["[DONE]"]
+
+
 async def test_what_was_read_for_those_who_left_is_not_taken_for_what_there_is_now(user):
     """Nobody announces a run that nobody follows, so that its next follower must read anew."""
     run = await run_of(user, 1)

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from ledger.errors import StoreFailed
-from server.hub import Channel, Part, Subscriber
+from server.hub import Channel, Hub, Part, Subscriber
 from server.streaming import _Serving
 
 STALL_S = 0.001
@@ -54,7 +54,7 @@ class Source:
 def serving_of(connection, source, channel):
     subscriber = Subscriber(connection, 0, is_chunked=False, is_allowed=lambda: True)
     channel.subscribers.add(subscriber)
-    return _Serving(subscriber, channel, source, connection, STALL_S)
+    return _Serving(Hub(0), subscriber, channel, source, connection, STALL_S)
 
 
 @pytest.mark.parametrize(

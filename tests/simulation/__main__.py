@@ -27,7 +27,7 @@ TABLE = (
     "seeds", "quiet seeds", "operations", "answered", "refused", "told to try later", "unanswered", "repeated",
     "duplicated", "events", "reads", "crashes", "stops", "failed statements", "failed commits", "clock jumps",
     "callbacks sent", "callbacks lost", "expired", "erasures", "rebuilds", "verifications", "readers", "checkpoints",
-    "checks",
+    "streams", "streams broken off", "streamed", "imports", "imported", "exports", "damages", "checks",
 )  # fmt: skip
 """What the table has, in this order."""
 EXAMPLES = """examples:

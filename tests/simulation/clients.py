@@ -109,6 +109,8 @@ class Client:
             world.counts["answered"] += 1
             self.position = max(self.position, int(answer.headers["Ledger-Position"]))
             server.floor = max(server.floor, self.position)
+            if isinstance(operation, Erase):
+                world.forget(operation, server)
         else:
             world.counts["refused" if answer.status < 500 else "told to try later"] += 1
         return answer.status
@@ -202,6 +204,9 @@ class Client:
         return Delete(number, *self.target())
 
     def _erase(self, number: int) -> Operation:
+        if self.chance.random() < 0.2:
+            id = self.chance.choice([id for source in self.world.sources for id in source.events])
+            return Erase(number, id.partition("-")[0], id)
         return Erase(number, *self.target())
 
     def _redeliver(self, number: int) -> Operation:

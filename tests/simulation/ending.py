@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections import defaultdict
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -115,6 +116,8 @@ def _check_debts(world: World) -> None:
         if owed is None:
             continue
         must(owed.status != "owed", f"the callback of {resource.id} is owed still, after {owed.outcomes}")
+        is_given_up = owed.status == "abandoned" and owed.reason == "imported"
+        must(is_given_up == (resource.id in world.model.imported), f"{resource.id}: given up for {owed.reason}")
         if owed.status == "delivered":
             must(any(error is None for _, error in owed.outcomes), f"{resource.id} delivered without an answer")
 
@@ -129,6 +132,7 @@ def _check_sent(world: World) -> None:
         assert resource is not None
         must(len({each.webhook_id for each in requests}) == 1, f"{id} has several webhook-ids")
         must(len({each.body for each in requests}) == 1, f"the body for {id} changed")
+        must(id not in world.model.imported, f"a callback of {id}, which was imported")
         if resource.now.is_erased:
             continue
         _check_requests(resource, requests)
@@ -174,15 +178,19 @@ def _words(value: Any) -> list[str]:
     return [part[:17] for part in text.replace('"', " ").split() if part[:1] == "w" and len(part) == 17]
 
 
+def words_of(world: World, streams: Collection[str]) -> list[str]:
+    """Return the words that events of some streams held when they were recorded."""
+    rows = (row for row in world.raw if row[1] in streams and row[10] != SALTLESS)
+    return [word for row in rows for word in _words(msgspec.Raw(row[9]))]
+
+
 def _check_forgotten(world: World, rows: list[tuple[Any, ...]]) -> None:
     erased = {each.id for each in world.model.resources.values() if each.now.is_erased}
-    words = [
-        word for row in world.raw if row[1] in erased and row[10] != SALTLESS for word in _words(msgspec.Raw(row[9]))
-    ]
+    words = words_of(world, erased)
     if not words:
         return
     for path in world.db.parent.iterdir():
-        content = path.read_bytes()
+        content = path.read_bytes() if path.is_file() else b""
         for word in words:
             if word.encode() in content:
                 raise Broken(f"{word}, which was erased, stands in {path.name}")

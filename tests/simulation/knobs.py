@@ -7,7 +7,7 @@ from types import ModuleType
 
 from ledger import database, ledger, queries, session, writer
 from projections import engine, rebuild, views
-from server import checkpoints, expiry, scrubber
+from server import checkpoints, expiry, feed, hub, scrubber, streaming
 from server.callbacks import dispatcher
 
 Knob = tuple[ModuleType, str, object]
@@ -28,6 +28,11 @@ KNOBS: tuple[tuple[ModuleType, str, tuple[object, ...]], ...] = (
     (checkpoints, "INTERVAL_S", (0.3, 2.0)),
     (expiry, "BATCH", (1, 3)),
     (scrubber, "INTERVAL_S", (0.5,)),
+    (hub, "BUFFER_SIZE_MAX", (300, 3_000)),
+    (hub, "CHUNKS_SIZE_MAX", (1, 1_000)),
+    (streaming, "PIECE_SIZE", (1,)),
+    (streaming, "READ_SIZE", (1, 500)),
+    (feed, "SCAN", (2, 10)),
     (dispatcher, "NEWS_MAX", (1,)),
     (dispatcher, "EACH_MAX", (1, 3)),
     (dispatcher, "READY_MAX", (4,)),

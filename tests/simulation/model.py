@@ -76,6 +76,8 @@ class Owed(msgspec.Struct):
     owed_position: int
     body: dict[str, Any]
     status: str = "owed"
+    reason: str | None = None
+    """Why it was given up."""
     attempts: int = 0
     tries: int = 0
     outcomes: list[tuple[int | None, str | None]] = msgspec.field(default_factory=list)
@@ -124,6 +126,8 @@ class Model:
         self.events: list[Event] = []
         self.resources: dict[str, Resource] = {}
         self.keys: dict[str, Event] = {}
+        self.imported: set[str] = set()
+        """Resources whose history is brought from elsewhere: what it owes is not sent from here."""
 
     @property
     def size(self) -> int:
@@ -216,7 +220,7 @@ class Model:
             owed.requeues += 1
         else:
             must(owed.status == "owed", f"{where}: it was {owed.status} before")
-            owed.status = event.verb
+            owed.status, owed.reason = event.verb, event.data.get("reason")
             last = owed.outcomes[-1][1] if owed.outcomes else "no attempt"
             if event.verb == "delivered":
                 must(last is None, f"{where}: after {last}")

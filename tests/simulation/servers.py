@@ -7,10 +7,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from aiohttp import web
-from aiohttp.base_protocol import BaseProtocol
-from aiohttp.http import HttpVersion11, RawRequestMessage
+from aiohttp.http import HttpVersion, HttpVersion11, RawRequestMessage
+from aiohttp.http_writer import StreamWriter
 from aiohttp.streams import StreamReader
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
@@ -27,27 +26,12 @@ from server.config import Config
 from tests.simulation.loop import Loop
 from tests.simulation.network import Network
 from tests.simulation.process import Process
+from tests.simulation.wire import Answer, Protocol, Wire
 
 SCHEDULE = Schedule((0.5, 2.0, 5.0))
 """Waits between attempts at a callback, short enough that a run sees the last one."""
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 STOP_TIMEOUT_S = 5.0
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What a server said."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-
-class _Connection(BaseProtocol):
-    """What a request knows of its connection."""
-
-    ssl_context = peername = sockname = None
-    connected = True  # type: ignore[assignment]
-    is_over = is_stream = False
 
 
 class Clock:
@@ -114,7 +98,7 @@ class Server:
         self._end("stopped")
 
     async def _open(self) -> None:
-        config = Config(db=self._db, callbacks=False, wait_timeout_s=5.0, ping_interval_s=60.0)
+        config = Config(db=self._db, callbacks=False, wait_timeout_s=5.0, ping_interval_s=2.0, stream_stall_s=1.0)
         self.app = app = App(config, clock=self.clock)
         app.on_fatal = self.fatal.append
         await app.open()
@@ -161,25 +145,53 @@ class Server:
         finally:
             self._waiting.remove(answer)
 
+    def follow(self, wire: Wire, method: str, target: str, headers: dict[str, str], body: bytes) -> None:
+        """Send a request whose answer may be a stream; what comes of it, comes over the wire."""
+        request = self._request(method, target, headers, body, wire.protocol, wire.version)
+        self.process.on_death.append(wire.abort)
+        work = self._stream(request, wire)
+        self._loop.create_task(work, context=self.process.context.copy(), name="stream")
+
+    async def _stream(self, request: web.BaseRequest, wire: Wire) -> None:
+        try:
+            response: Any = await self.app.handle(request)
+            if response.prepared:
+                await response.write_eof()
+            else:
+                wire.answer = _answer_of(response)
+            wire.close()
+        except ConnectionError:
+            wire.abort()
+        finally:
+            self.process.on_death.remove(wire.abort)
+
     async def _answer(self, method: str, target: str, headers: dict[str, str], body: bytes) -> Answer:
-        protocol: Any = _Connection(self._loop)
+        request = self._request(method, target, headers, body, Protocol(self._loop), HttpVersion11)
+        return _answer_of(await self.app.handle(request))
+
+    def _request(
+        self, method: str, target: str, headers: dict[str, str], body: bytes, protocol: Any, version: HttpVersion
+    ) -> web.BaseRequest:
         content = StreamReader(protocol, 2**16, loop=self._loop)
         sent = {"Content-Length": str(len(body)), **headers}
         message = RawRequestMessage(
-            method, target, HttpVersion11, CIMultiDictProxy(CIMultiDict(sent)), (), False, None, False, False,
+            method, target, version, CIMultiDictProxy(CIMultiDict(sent)), (), False, None, False, False,
             URL(target, encoded=True),
         )  # fmt: skip
         task: Any = asyncio.current_task()
-        unused: Any = None
-        request = web.BaseRequest(message, content, protocol, unused, task, self._loop)
+        writer: Any = StreamWriter(protocol, self._loop)
+        request = web.BaseRequest(message, content, protocol, writer, task, self._loop)
         half = self._chance.randrange(len(body) + 1) if self._chance.random() < 0.1 else len(body)
         content.feed_data(body[:half])
         if half < len(body):
             self._loop.call_later(self._chance.uniform(0, 0.05), _feed, content, body[half:])
         else:
             content.feed_eof()
-        response: Any = await self.app.handle(request)
-        return Answer(response.status, dict(response.headers), bytes(response.body or b""))
+        return request
+
+
+def _answer_of(response: Any) -> Answer:
+    return Answer(response.status, dict(response.headers), bytes(response.body or b""))
 
 
 def _feed(content: StreamReader, rest: bytes) -> None:

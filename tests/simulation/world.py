@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import io
 import os
 import random
 import time
@@ -15,14 +16,18 @@ from typing import Any
 from unittest import mock
 
 import msgspec
+from rich.console import Console
 
-from ledger import entropy
+from ledger import archive, entropy
 from ledger.ids import SYSTEM_USER
+from server import hub
+from server.cli import transfer
 from server.grants import grant
 from tests.ledger.histories import START_US
-from tests.simulation import ending, fates, knobs
+from tests.simulation import damage, ending, fates, imports, knobs
 from tests.simulation.clients import Client
 from tests.simulation.disk import Disk, Weather
+from tests.simulation.followers import Crowd, InOrder
 from tests.simulation.loop import Loop, Stuck
 from tests.simulation.model import Broken, Event, Model, event_of
 from tests.simulation.network import Network
@@ -65,8 +70,16 @@ class World:
         self.servers: list[Server] = []
         self.requests: dict[str, Operation] = {}
         self.recorded: set[str] = set()
-        """Runs that are recorded from Python."""
+        """Resources that no client writes to: they are recorded from Python, or imported."""
+        self.sources: list[imports.Source] = []
+        """What is imported."""
+        self.forgotten: dict[str, tuple[Server, int, list[bytes]]] = {}
+        """Resources that a server said are erased: which one, at what position, and words that nobody may see now."""
         self.ids: list[tuple[str, str]] = []
+        self.foreign_views = b""
+        """The views file of another ledger."""
+        self.old_views: bytes | None = None
+        """An older copy of the own one."""
         self.checkpoints: list[Any] = []
         self.token = ""
         self.user_id = SYSTEM_USER
@@ -124,8 +137,16 @@ class World:
         if b"restart the process" in answer.body:
             server.is_broken = True
         is_ours = answer.status == 500 or b"database refused" in answer.body
-        if self.quiet or (is_ours and not server.process.faults):
+        if self.counts["damages"] and answer.status == 503 and b"the views are " in answer.body:
+            return
+        if (self.quiet and server.is_serving) or (is_ours and not server.process.faults):
             self.fail(f"{method} {path}: {answer.status} {answer.body.decode()} though nothing failed")
+
+    def forget(self, erasure: Operation, server: Server) -> None:
+        """Note that a server said that something is erased."""
+        event = erasure.effects[0][-1]
+        words = ending.words_of(self, {event.stream})
+        self.forgotten.setdefault(event.stream, (server, event.position, [word.encode() for word in words]))
 
     # -- the log as it grows
 
@@ -259,9 +280,12 @@ class World:
                 (time, "perf_counter", now),
                 (time, "perf_counter_ns", lambda: int(now() * 1e9)),
                 (time, "time_ns", lambda: START_US * 1000 + int(now() * 1e9)),
+                (archive, "ROWS", self.chance.choice([1, 4])),  # in parts, however short a file
+                (transfer, "Console", lambda **_: Console(file=io.StringIO())),
                 *([] if self.quiet else knobs.turned(self._chance("knobs"))),
             ):
                 stack.enter_context(mock.patch.object(module, name, value))
+            stack.enter_context(mock.patch.object(hub, "set", InOrder, create=True))
             entropy.empty_all()
             stack.enter_context(self.disk.in_use())
             try:
@@ -276,6 +300,7 @@ class World:
             first.process,
             grant(first.app.ledger, user_id=SYSTEM_USER, scopes=["read", "write", "admin"], actor=SYSTEM_USER),
         )
+        self.foreign_views = await imports.bring(self)
         many = 1 if self.quiet and self.chance.random() < 0.5 else self.chance.randrange(1, 4)
         for _ in range(many - 1):
             await self.serving(self.start_server())
@@ -283,18 +308,22 @@ class World:
             self.disk.weather = fates.weather(self.chance)
         clients = [Client(self, self._chance(f"client {number}")) for number in range(self.chance.randrange(2, 5))]
         operations = (160 if self.quiet else 80) // len(clients)
+        followers = Crowd(self, self.chance.randrange(1, 4))
         befall = self.loop.create_task(fates.befall(self))
         await asyncio.gather(*(client.run(operations) for client in clients))
         befall.cancel()
         await asyncio.gather(befall, return_exceptions=True)
-        await self._settle()
+        await self._settle(followers)
         self.check(lambda: ending.check(self))
 
-    async def _settle(self) -> None:
+    async def _settle(self, followers: Crowd) -> None:
         """End all processes, then let one server do what is left to do."""
+        followers.calm()
         self.disk.weather = Weather(pause=0.01, slow=0.0)
         for server in self.servers:
             server.process.spare()
+        await damage.see_mended(self)
+        for server in self.servers:
             if self.chance.random() < 0.3 and not self.quiet:
                 self.loop.kill(server.process)
             else:
@@ -305,10 +334,12 @@ class World:
         last.clock.jump(max(clock.latest_us for clock in self._clocks) / 1e6 - last.clock() / 1e6)
         if not await self.serving(last):
             self.fail(f"the last server {last.ended.result()}")
+        await imports.bring_in_the_rest(self)
         for _ in range(SETTLES_MAX):
             await self.loop.pass_time(SETTLE_S)
             if not any(each.owed and each.owed.status == "owed" for each in self.model.resources.values()):
                 break
+        await followers.hear_out()
         last.stop()
         self.tell(f"{last.process.name} {await last.ended}")
         process = self.process("proof")
