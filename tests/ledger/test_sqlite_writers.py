@@ -150,7 +150,7 @@ async def test_a_look_at_the_file_that_fails_once_does_not_blind_the_followers(p
     async with Ledger.open(path) as first, Ledger.open(path) as second:
         failed, store, scan = asyncio.Event(), cast(Any, first.store), first.store.scan
 
-        async def fail_once(*_):
+        async def fail_once(*_, **__):
             store.scan = scan
             failed.set()
             raise StoreFailed(reason="disk I/O error")
