@@ -71,10 +71,10 @@ SCALES = {
     "small": Scale(
         load_s=0.15, load_rounds=1, events=(1_000, 4_000), served=4_000, ids=1000, cursors=500, depth=1000,
         callers=64, commands=6, append_rounds=1, singles=30, single_rounds=1, jobs=500, import_rounds=1, fold_rounds=1,
-        proved=(1_000, 20_000),
+        proved=(1_000, 4_000),
         clients=50, chunks=40, stream_rounds=1, owed=100,
         deliveries=100, delivery_rounds=1, hostile=18, hostile_rounds=1,
-        as_of_runs=20_000, as_of_rounds=1, as_of_lists=2, forensic_runs=2_000,
+        as_of_runs=10_000, as_of_rounds=1, as_of_lists=1, forensic_runs=1_000,
         open_kinds=("mix",), open_probe_s=0.1, open_agreed=1, open_s=0.2, open_rounds=1, open_halvings=1,
     ),
     "full": Scale(

@@ -20,8 +20,8 @@ from projections.resources import COLUMNS, NEWEST, STATE_COLUMNS, ResourceProjec
 from projections.views import Views
 from tests.projections.random_histories import History, shares
 
-SEEDS = [1, 2]
-STEPS = 400
+SEEDS = [2, 3]
+STEPS = 260
 WHOLE_LOG = 100_000
 RESOURCES = [projection for projection in PROJECTIONS if isinstance(projection, ResourceProjection)]
 

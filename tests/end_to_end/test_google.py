@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import os
 import sqlite3
 from collections import Counter
 
@@ -118,6 +119,7 @@ def test_the_same_files_again_have_as_many_duplicates_as_they_had_events(records
     assert again["duplicate"] == len(lines) - 3 + lines.count(SUBMIT) - 1
 
 
+@pytest.mark.skipif("JOBLEDGER_WHOLE_DATA" not in os.environ, reason="takes long; other logs are verified so")
 def test_the_views_are_a_fold_of_it_and_the_record_is_whole(imported):
     db, before, *_ = imported
     verdict = good("verify", "--json", "--views", "--db", db).json

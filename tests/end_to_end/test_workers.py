@@ -184,7 +184,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_nothing_answered_is_lost(
 
 
 async def test_a_worker_that_is_stopped_is_replaced_and_what_waited_for_it_is_answered(db):
-    async with serve(db, limits={"workers": 2, "hung_after_s": 5.0}) as server:
+    async with serve(db, limits={"workers": 2, "hung_after_s": 3.0}) as server:
 
         async def write():
             async with client(server, server.token) as session, session.post("/v1/jobs/", json={}) as response:

@@ -20,7 +20,7 @@ from tests.ledger.engines import ME, create, log_of, scramble
 from tests.ledger.histories import Clock, job
 
 SIZE = 300  # one stored tree node, and some
-SEEDS = range(8 if "JOBLEDGER_WHOLE_DATA" in os.environ else 4)
+SEEDS = range(8 if "JOBLEDGER_WHOLE_DATA" in os.environ else 3)
 FLIPS = 300
 """Of each seed: 2,400 flips of single bits in the values of events' rows."""
 RAW_FLIPS = 75

@@ -26,7 +26,7 @@ from tests.projections.random_histories import AGENTS, SOURCES, USERS, History
 
 KINDS = {"jobs": "job", "runs": "run", "batches": "batch"}
 WHOLE_LOG = 100_000
-QUERIES = 700
+QUERIES = 450
 
 
 class World:
