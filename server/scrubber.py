@@ -6,6 +6,10 @@ import asyncio
 import time
 from typing import Final
 
+import structlog
+
+from ledger import engine as sqlite
+from ledger.errors import LedgerError
 from ledger.ledger import SCRUB_TIMEOUT_S, Ledger
 from projections.engine import Engine
 from server import beats
@@ -14,6 +18,8 @@ INTERVAL_S: Final = 60.0
 """Wait between two looks for what another process erased, or could not scrub before it ended."""
 RETRY_S: Final = 1.0
 LOOK_S: Final = 0.05
+
+log = structlog.get_logger("server")
 
 
 class Scrubber:
@@ -25,12 +31,19 @@ class Scrubber:
         self.patience_s = SCRUB_TIMEOUT_S
 
     async def scrub(self) -> bool:
-        """Return whether all that was erased is gone from every file, after ``patience_s`` at the latest."""
+        """Return whether all that was erased is gone from every file, after ``patience_s`` at the latest.
+
+        A file that fails meanwhile is no reason to call an erasure failed, which is recorded: a later beat goes on.
+        """
         until = time.monotonic() + self.patience_s
-        while not await self._once():
-            if time.monotonic() >= until:
-                return False
-            await asyncio.sleep(LOOK_S)
+        try:
+            while not await self._once():
+                if time.monotonic() >= until:
+                    return False
+                await asyncio.sleep(LOOK_S)
+        except (LedgerError, sqlite.Error, OSError) as error:
+            log.warning("scrub.put_off", error=str(error))
+            return False
         return True
 
     async def _once(self) -> bool:

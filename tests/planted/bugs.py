@@ -410,7 +410,7 @@ BUGS = (
         "projections/engine.py",
         "            if not await self._is_of_this_log(position, leaf):\n",
         "            if False:\n",
-        "python -m tests.simulation --seeds 8",
+        "python -m tests.simulation --seeds 24",
     ),
     Bug(
         "a damaged views file that keeps a server from starting",

@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from ledger import engine as sqlite
+from ledger.errors import StoreFailed
 from tests.ledger.leftovers import holds
 from tests.server.serving import HOME, serving
 
@@ -204,4 +206,28 @@ async def test_an_erasure_that_cannot_be_finished_yet_says_so_and_a_beat_finishe
         assert (await admin.post(PATHS["run"].format(id), json=WHY)).json["scrubbed"] is False
         assert await scrubber.beat() == 1.0
     assert await scrubber.beat() == 60.0
+    assert holds(ledger_file.parent, SECRET) == []
+
+
+@pytest.mark.parametrize("file", ["log", "views"])
+async def test_an_erasure_is_answered_as_recorded_where_a_file_fails_that_is_to_be_scrubbed(
+    admin, user, ledger_file, monkeypatch, file
+):
+    # given a disk that fails once the erasure is recorded (simulator, seed 114: views that were damaged)
+    app = user.service.app
+    id = await telling(user)
+    home = app.ledger.store if file == "log" else app.engine
+    error = StoreFailed(reason="disk I/O error") if file == "log" else sqlite.Error("disk I/O error")
+
+    async def fails():
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(home, "scrub", fails)
+        # when
+        answer = await admin.post(PATHS["run"].format(id), json=WHY)
+        # then it says so, and that traces are left
+        assert (answer.status, answer.json["scrubbed"], answer.json["position"]) == (200, False, app.ledger.size)
+    # and a beat takes them out
+    assert await app.scrubber.beat() == 60.0
     assert holds(ledger_file.parent, SECRET) == []
