@@ -114,7 +114,8 @@ async def beside(world: World, name: str, work: Any) -> Any:
 
 def _is_of_views(error: Exception) -> bool:
     """Tell whether an error may come of a views file that is damaged: a command ends then, and can be begun again."""
-    return sqlite.is_damage(error) or "unable to open database file" in str(error)
+    found = str(error)  # a file that is cut under whoever reads it makes a read too short
+    return sqlite.is_damage(error) or "unable to open database file" in found or "disk I/O error" in found
 
 
 async def _rebuild(world: World) -> None:
