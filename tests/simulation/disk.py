@@ -154,6 +154,8 @@ class Disk:
     def _flock(self, handle: int, operation: int) -> None:
         process = PROCESS.get()
         assert process is not None
+        for other in self.processes:  # one that dies must not close a file whose number was once its own
+            other.locks.pop(handle, None)
         while True:
             try:
                 _flock(handle, operation | fcntl.LOCK_NB)
@@ -163,7 +165,7 @@ class Disk:
                 assert not self.loop.is_hub(), "the loop of a process waits for a lock"
                 self.loop.pause(self.pause_s())
                 continue
-            locked(process, handle, self.processes)
+            locked(process, handle)
             return
 
 

@@ -74,10 +74,8 @@ def _path_of(handle: int) -> str | None:
         return None
 
 
-def locked(process: Process, handle: int, others: list[Process]) -> None:
-    """Note that a process took a lock by a file handle; the number may have been another's before."""
-    for other in others:
-        other.locks.pop(handle, None)
+def locked(process: Process, handle: int) -> None:
+    """Note that a process took a lock by a file handle."""
     path = _path_of(handle)
     if path is not None:
         process.locks[handle] = path

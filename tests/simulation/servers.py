@@ -89,6 +89,9 @@ class Server:
         except (LedgerError, sqlite.Error) as error:
             self._end(f"did not start: {error}")
             return
+        except BaseException:
+            self._end("did not start")  # why, its task tells
+            raise
         self.is_serving = True
         await self._stop.wait()
         self.is_serving = False
