@@ -11,8 +11,8 @@ BULK_SHARE: Final = 0.75
 BULK_RETRY_AFTER_S: Final = 5
 """When a body that found no room may come again: about what the largest takes to be appended."""
 
-LARGE: Final = 1024 * 1024
-"""Bytes from which on an answer is counted: as many requests as there may be with smaller ones are not too much."""
+LARGE: Final = 64 * 1024
+"""Bytes from which on an answer is counted: 2,000 requests under way with smaller ones make 128 MiB at most."""
 LARGE_RETRY_AFTER_S: Final = 5
 """When who asks for a large answer and found no room may come again."""
 

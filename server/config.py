@@ -46,7 +46,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     bodies_size_max: int = 128 * MIB
     """Bytes of bodies held at once: a bulk append needs several times its body while it is read and written."""
     answers_size_max: int = 256 * MIB
-    """Bytes of large answers held at once, and of what they are made of, until clients have them."""
+    """Bytes of answers of 64 KiB and more, and of histories that some are made of, held until clients have them."""
     history_size_max: int = 64 * MIB
     """Bytes of one history that is read as a whole, for a report, a trace or a diff."""
     reads_max: int = 64

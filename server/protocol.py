@@ -161,6 +161,14 @@ class Connection(RequestHandler):
             self._channel.write(_message(problems.SlowHead(timeout_s=timeout_s), self._new_request_id()))
         self.force_close()
 
+    async def finish_response(self, *answered: Any) -> tuple[web.StreamResponse, bool]:
+        """Send an answer, and let go of it where all of it was taken at once, as of most; a beat sees to the others."""
+        try:
+            return await super().finish_response(*answered)
+        finally:
+            if self._held and not self._channel.get_write_buffer_size():
+                self._let_go()
+
     def hold(self, size: int) -> None:
         """Count a large answer in until the client has taken it. Raises ``Unavailable`` where there is no room."""
         self._let_go()

@@ -255,7 +255,7 @@ PHASES = {
         f"{LIMITS.bulk_size_max // MIB} MiB a bulk",
     ],
     "bodies at once": [f"{LIMITS.bodies_size_max // MIB} MiB", {0.75: "three quarters"}[BULK_SHARE]],
-    "large answers at once": [f"{LIMITS.answers_size_max // MIB} MiB", f"from {LARGE // MIB} MiB"],
+    "large answers at once": [f"{LIMITS.answers_size_max // MIB} MiB", f"from {LARGE // 1024} KiB"],
     "history read as a whole: report, trace, diff": [f"{LIMITS.history_size_max // MIB} MiB"],
     "page": [f"{READ_SIZE_MAX // MIB} MiB of rows", f"of events {PAGE_SIZE_MAX // MIB} MiB"],
     "writes that wait": [f"{QUEUE_MAX:,}"],
